@@ -1,14 +1,14 @@
-"""What an evaluation says of predicted classes beyond the data's metrics.
+"""Classification figures in addition to the data's metrics.
 
-    per_class   precision, recall and F1 of each class, by its name
-    confusion   rows of each class (in the order of the data's label_names) predicted as each
-    confusions  the most frequent wrong pairs
-    ece         the expected calibration error, and its bins (`calibration`)
-    confident   how many rows a threshold on confidence lets through, and how many of them are right
-    exact_match share of rows with just the right labels, where several may be right
-    changed     rows that a model answers otherwise than the first one, the most confident first
+    per_class   precision, recall and F1 of each class, by name
+    confusion   confusion matrix, in the order of the data's label_names
+    confusions  the most frequent confusions
+    ece         expected calibration error, with its bins (`calibration`)
+    confident   coverage and accuracy at each confidence threshold
+    exact_match multi-label only: share of rows whose label set is predicted exactly
+    changed     rows whose prediction differs from the first model's, most confident first
 
-A gate names these figures as `scores.deploy.per_class.urgent.recall` or
+Gates refer to these figures as, for example, `scores.deploy.per_class.urgent.recall` or
 `scores.deploy.confident.90.accuracy`.
 """
 
@@ -32,24 +32,24 @@ from attar.numerics.classification import (
 )
 
 MOST_CLASSES = 30
-"""Of a confusion matrix that is kept whole."""
+"""Maximum number of classes for a full confusion matrix."""
 MOST_CONFUSIONS = 20
 MOST_CHARACTERS = 300
-"""Of a text that is shown."""
+"""Maximum length of a text that is shown."""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What one model answers to the rows of a split."""
+    """Predictions of one model for the rows of a split."""
 
     predictions: np.ndarray
-    """(N,)."""
+    """Predicted class of each row, (N,)."""
     confidence: np.ndarray
     """Probability of each prediction, (N,)."""
 
     @classmethod
     def of(cls, predictions: np.ndarray, logits: np.ndarray) -> Answers:
-        """Of logits (N, C), classes in the data's order."""
+        """Take the confidence from logits (N, C), with classes in the data's order."""
         return cls(predictions, softmax(logits).max(axis=1))
 
 
@@ -60,10 +60,10 @@ def classified(
     thresholds: Sequence[float],
     changed_texts: int,
 ) -> dict[str, dict[str, Any]]:
-    """Model → its figures; changes are against the first model.
+    """Model → classification figures; `changed` is relative to the first model.
 
     Args:
-        changed_texts: rows of `changed` that are kept.
+        changed_texts: maximum number of rows in `changed`.
     """
     first, *others = answers
     found = {
@@ -80,10 +80,10 @@ def classified(
 def per_label(
     predictions: Mapping[str, np.ndarray], labels: np.ndarray, label_names: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """Model → the figures of each label, where several may be right.
+    """Model → figures of each label, for multi-label classification.
 
     Args:
-        predictions: model → sets of labels as 0 and 1, (N, C).
+        predictions: model → label sets as 0 and 1, (N, C).
     """
     found: dict[str, dict[str, Any]] = {}
     for name, given in predictions.items():

@@ -1,14 +1,14 @@
-"""Differences between models, each with a sentence a person can read.
+"""Differences between models, each with a sentence in plain language.
 
-Every model is set against the first (what was lost in all) and against the one before it (what this
-step cost), on the same rows, and where an interval contains 0 no difference was found.
+Every model is compared with the first one (total loss) and with the previous one (loss of this
+step), on the same rows. If the interval contains 0, no difference was found.
 
     int8 is 2.1 points below student (95 % interval 0.4 to 3.6, n = 1,104).
     no difference was found between int8 and student (int8 minus student: −0.4 points, 95 % interval
     −1.1 to 0.3, n = 1,104).
 
-A point is a hundredth of any metric, as GLUE reports them; what a language model costs has units of
-its own, and of those less is better.
+A point is a hundredth of a metric, as in GLUE. Language model metrics have their own units, and for
+them lower is better.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ LANGUAGE_UNITS = {
     "bits_per_byte": "bits per byte",
 }
 FINE = 0.02
-"""An interval of language metrics narrower than this is told with four decimals."""
+"""Intervals of language metrics narrower than this are given with four decimals."""
 NARROW_POINTS = 0.5
-"""An interval narrower than this is told with two decimals: one would round it to nothing."""
+"""Intervals narrower than this are given with two decimals, since one would hide them."""
 MOST_DECIMALS = 8
 MINUS = "\N{MINUS SIGN}"
 
@@ -35,7 +35,7 @@ MINUS = "\N{MINUS SIGN}"
 def differences(
     models: Sequence[str], metrics: Mapping[str, Mapping[str, Bootstrapped]]
 ) -> list[dict[str, Any]]:
-    """Every model against the first and against the one before, for every metric, as plain data."""
+    """Compare every model with the first and the previous one, for every metric, as plain data."""
     found: list[dict[str, Any]] = []
     for place, model in enumerate(models[1:], start=1):
         for against in dict.fromkeys([models[0], models[place - 1]]):
@@ -57,10 +57,11 @@ def differences(
 
 
 def sentence(model: str, against: str, metric: str, difference: Difference) -> str:
-    """What a difference means, in words.
+    """Describe a difference in words.
 
-    A difference is told as its size, with an interval in the direction that the words say; where
-    the interval contains 0 none was found, and the figures are `model` minus `against`.
+    If the interval excludes 0, the sentence gives the size of the difference and its interval as
+    positive numbers, in the direction that it names. Otherwise the figures are `model` minus
+    `against`.
 
     Example:
         >>> sentence("int8", "student", "accuracy", Difference(-0.021, -0.036, -0.004, 1104))
@@ -105,7 +106,7 @@ def _none_found(model: str, against: str, metric: str) -> str:
 
 
 def _decimals(low: float, high: float, is_language: bool, is_clear: bool) -> int:
-    """As many as the interval's width needs, and so many that a clear one does not begin at 0."""
+    """Number of decimals for the width of the interval; a clear interval must not start at 0."""
     if is_language:
         decimals = 4 if high - low < FINE else 3
     else:
@@ -121,6 +122,6 @@ def _points(number: str) -> str:
 
 
 def _signed(number: float, decimals: int) -> str:
-    """A real minus, and no sign on zero."""
+    """Format with a minus sign (−), and no sign for zero."""
     text = f"{abs(number):.{decimals}f}"
     return MINUS + text if number < 0 and float(text) else text

@@ -1,6 +1,4 @@
-"""The models of an `evaluate` step and the rows they are compared on: what judging any shape of
-answer needs.
-"""
+"""The models of an `evaluate` step and the rows they are compared on, for any type of task."""
 
 from __future__ import annotations
 
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
 Metrics = Mapping[str, Mapping[str, Bootstrapped]]
 """Metric → model → value and resamples."""
 Judged = tuple[Metrics, Mapping[str, dict[str, Any]]]
-"""The metrics, and model → other figures: how fast it wrote, or those of its classes."""
+"""The metrics, and model → other figures, such as tokens per second or figures per class."""
 
 
 @dataclass(frozen=True)
@@ -38,18 +36,18 @@ class Compared:
     context: StepContext
     forms: Mapping[str, Form]
     columns: Mapping[str, np.ndarray]
-    """Model → column of its scores for each of the data's classes."""
+    """Model → for each class of the data, its column in the model's scores."""
     data: TextData
     split: Split
 
     def encode(self, name: str) -> Encoded:
-        """The rows as a model reads them; warns of those it does not read to their end."""
+        """Tokenize the rows for a model; warns about truncated texts."""
         encoded = self.forms[name].encode(self.split.texts)
         self.warn_of_cut(name, encoded)
         return encoded
 
     def warn_of_cut(self, name: str, encoded: Encoded) -> None:
-        """Warn of texts that a model does not read to their end."""
+        """Warn about texts that are truncated for a model."""
         if count := int(encoded.is_cut.sum()):
             self.context.progress.warn(
                 f"model {name!r} reads {self.forms[name].task.max_length} tokens; {count} of "
@@ -57,7 +55,8 @@ class Compared:
             )
 
     def progress(self, unit: str, total: int) -> AbstractContextManager[Callable[..., None]]:
-        """A bar, and what to call after each batch: with the units just done and the model."""
+        """A progress bar. Yields a function to call after each batch, with the number of units done
+        and the model."""
         return self.context.counted(f"{self.context.name}: {unit}", total, "measuring models")
 
     def scores(
@@ -68,10 +67,10 @@ class Compared:
         *,
         of_tokens: bool = False,
     ) -> np.ndarray:
-        """What a model gives for each encoded row, (N, …), or for each token, (tokens, C).
+        """Model outputs for each encoded row, (N, …), or for each token, (tokens, C).
 
         Raises:
-            NonFiniteError: NaN or an infinity.
+            NonFiniteError: an output is NaN or infinite.
         """
         form, score = self.forms[name], score_tokens if of_tokens else score_rows
         batches = longest_first(encoded.lengths, self.config.batch_size)
@@ -80,7 +79,7 @@ class Compared:
     def bootstrap(
         self, metric: str, answers: Mapping[str, ArrayLike], labels: ArrayLike
     ) -> dict[str, Bootstrapped]:
-        """The metric of each model on the rows, and on resamples of them that all models share."""
+        """The metric of each model on the rows, and on resamples that all models share."""
         seed = self.context.seed if self.config.seed is None else self.config.seed
         return bootstrap(
             metric,
@@ -91,7 +90,7 @@ class Compared:
         )
 
     def means(self, scores: Mapping[str, Mapping[str, ArrayLike]]) -> Metrics:
-        """The data's metrics, each the mean of what it gives each row.
+        """The data's metrics, each computed as the mean over rows.
 
         Args:
             scores: model → metric → its value for each row, (N,).
@@ -107,11 +106,11 @@ class Compared:
 
     @staticmethod
     def numbers(count: int) -> np.ndarray:
-        """The first column of `predictions.parquet`."""
+        """Row numbers, the first column of `predictions.parquet`."""
         return np.arange(count, dtype=np.int32)
 
     def write(self, columns: Mapping[str, Any], **metadata: str) -> None:
-        """Columns by name, arrays or lists → `predictions.parquet`."""
+        """Write columns (arrays or lists) to `predictions.parquet`."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 

@@ -11,21 +11,21 @@ from attar.errors import did_you_mean
 from attar.evaluation.zero_shot.tasks import TASKS
 
 LENGTHS: tuple[Literal["data"] | int, ...] = ("data", 128)
-"""Default lengths to time: the median of the data, and 128 tokens, which published figures use."""
+"""Default lengths to time: the median of the data, and 128 tokens, as in most publications."""
 
 
 class Speed(Config):
-    """How latency is measured: models take turns, so that load on the machine affects all of them
-    equally."""
+    """How latency is measured. Models take turns, so that other load on the machine affects all of
+    them equally."""
 
     batch_sizes: tuple[int, ...] = (1, 8)
     """Batch sizes to time. The report's headline uses the smallest, throughput the largest."""
     tokens: int | None = Field(default=None, gt=0)
-    """The same as `lengths = [tokens]`."""
+    """Length of the timed texts; the same as `lengths = [tokens]`."""
     threads: int | None = Field(default=None, gt=0)
-    """Number of threads; None: all cores this process may use."""
+    """Number of threads; None: all cores available to this process."""
     rounds: int = Field(default=12, ge=3)
-    """Rounds in which the models take turns."""
+    """Number of rounds. In each round, every model has one turn."""
     calls: int = Field(default=5, ge=1)
     """Timed forward passes per turn."""
 
@@ -43,67 +43,66 @@ OF_DATA = (
     *("thresholds", "changed_texts"),
 )
 OF_TASKS = ("path", "hub", "rows", "sample", "harness", "batch_tokens")
-"""Settings of an evaluation on data, and of one on zero-shot tasks."""
+"""Settings that apply only to evaluations on data, and only to zero-shot tasks."""
 
 
 class EvaluateStep(Config):
-    """Measure models of any form on the same data and the same machine, or language models on
-    zero-shot tasks."""
+    """Evaluate models of any format on the same data and machine, or language models on zero-shot
+    tasks."""
 
     run: Literal["evaluate"] = "evaluate"
     models: tuple[str, ...] = Field(min_length=1)
-    """Steps (trained, quantized, exported), or folders or hub ids of fine-tuned classifiers.
-    Differences are to the first model and to the previous one."""
+    """Steps that train, quantize or export, or folders or hub ids of fine-tuned classifiers. Each
+    model is compared with the first one and with the previous one."""
     data: str | None = None
-    """What the models are evaluated on; None: `tasks`."""
+    """Data to evaluate the models on; None: `tasks`."""
     split: Literal["validation", "test", "validation_mismatched", "test_mismatched"] = "validation"
-    """Which split. The mismatched ones are MNLI's second sets, from other sources than its
-    training texts."""
+    """Split to evaluate on. The mismatched splits are MNLI's second sets, whose sources differ from
+    those of its training texts."""
     answers: Literal["likelihood", "generated"] = "likelihood"
-    """Models that generate label words only. likelihood: the word with the highest
-    likelihood. generated: what the model generates by greedy decoding; a text that is not a label
-    word is wrong."""
+    """Models that generate label words only. likelihood: predict the label word with the highest
+    likelihood. generated: greedy decoding; a text that is not a label word counts as wrong."""
     batch_size: int = Field(32, gt=0)
-    """Rows per forward pass when quality is measured."""
+    """Rows per forward pass when metrics are computed."""
     context: int | None = Field(None, gt=0)
     """Running text only: maximum number of tokens before the predicted one; None: as many as
     each model was trained on."""
     stride: int | None = Field(None, gt=0)
-    """Running text only: tokens from one window to the next; None: the context, so that windows
-    do not overlap. A smaller stride gives every token more context, at context / stride times the
-    cost."""
+    """Running text only: number of tokens between the starts of two windows; None: the context, so
+    that windows do not overlap. A smaller stride gives every token more context, at context /
+    stride times the cost."""
     widths: tuple[Annotated[int, Field(gt=0)], ...] = ()
-    """Sentence embedding only: also measure the metrics on vectors truncated to these widths."""
+    """Sentence embedding only: also compute the metrics for vectors truncated to these widths."""
     thresholds: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
-    """Classification only: confidence thresholds at which coverage and accuracy are measured."""
+    """Classification only: confidence thresholds at which coverage and accuracy are computed."""
     changed_texts: int = Field(20, ge=0, le=1000)
     """Classification only: number of texts to show whose prediction differs from the first model's,
     most confident first; 0: none."""
     bootstrap: int = Field(2000, ge=100)
     """Number of bootstrap resamples for each interval."""
     lengths: tuple[Literal["data"] | Annotated[int, Field(gt=0)], ...] | None = None
-    """Tokens of each timed text; the report's headline is of the first. "data": the median length
-    of the split's texts. Default: "data" and 128, or `speed.tokens` alone."""
+    """Lengths to time, in tokens; the report's headline uses the first. "data": the median length
+    of the split's texts. Default: "data" and 128, or only `speed.tokens` if that is set."""
     speed: Speed | None = Speed()
-    """false: no timing. Generative models are always also timed while generating."""
+    """Settings of the timing; false: no timing. Generation speed is always measured."""
     memory: bool = True
     """Measure the peak memory of each model, in a separate process."""
     seed: int | None = None
     """Seed of the bootstrap; None: the recipe's."""
     tasks: tuple[str, ...] = ()
-    """Zero-shot tasks for language models, instead of `data`."""
+    """Zero-shot tasks to evaluate language models on, instead of `data`."""
     path: str | None = None
-    """Tasks only: a folder with a folder for each task, <task>/<split>.jsonl.gz."""
+    """Tasks only: folder with the files <task>/<split>.jsonl.gz."""
     hub: bool = False
-    """Tasks only: read them from the hub, each at a fixed commit; needs `datasets`."""
+    """Tasks only: load the tasks from the hub, at fixed commits; needs `datasets`."""
     rows: int | None = Field(None, gt=0)
     """Tasks only: number of rows per task; None: all."""
     sample: Literal["first", "seeded"] = "first"
-    """Tasks only: how `rows` are chosen. first: the first ones, as the harness's limit does.
-    seeded: a random choice that is the same in every run."""
+    """Tasks only: how `rows` are chosen. first: the first rows, like the limit of
+    lm-evaluation-harness. seeded: a random sample that is the same in every run."""
     harness: Literal["ours", "lm_eval", "both"] = "ours"
-    """Tasks only: what computes log-likelihoods. both: also run lm-evaluation-harness and fail
-    if a request differs; needs the extra `eval`."""
+    """Tasks only: implementation that computes the log-likelihoods. both: compute them with ours
+    and with lm-evaluation-harness, and fail if they differ; needs the extra `eval`."""
     batch_tokens: int = Field(4096, gt=0)
     """Tasks only: tokens per forward pass."""
 
@@ -122,7 +121,7 @@ class EvaluateStep(Config):
 
     @model_validator(mode="after")
     def _asks_for_one_kind(self) -> Self:
-        """Data or tasks, and only the settings of that kind."""
+        """Require either data or tasks, and only settings that apply to it."""
         if (self.data is None) is not bool(self.tasks):
             raise ValueError(
                 "an evaluation needs either data, or tasks, got "
@@ -149,7 +148,7 @@ class EvaluateStep(Config):
 
     @property
     def timed_lengths(self) -> tuple[Literal["data"] | int, ...]:
-        """`lengths` as they count."""
+        """The lengths to time, with defaults applied."""
         if self.lengths is not None:
             return self.lengths
         return LENGTHS if self.speed is None or self.speed.tokens is None else (self.speed.tokens,)
@@ -175,7 +174,7 @@ class EvaluateStep(Config):
     @field_validator("speed", mode="before", json_schema_input_type=Speed | bool)
     @classmethod
     def _false_means_none(cls, speed: Any) -> Any:
-        """TOML has no null, and `speed = false` says what is meant."""
+        """Accept `speed = false` for None, because TOML has no null."""
         if isinstance(speed, bool):
             return Speed() if speed else None
         return as_tuples(speed)
@@ -190,17 +189,17 @@ class EvaluateStep(Config):
 
 
 LEAST_POINTS = 5
-"""Evaluations a law is fitted to: its three constants leave two degrees of freedom."""
+"""Minimum number of evaluations for a fit: with three constants, two degrees of freedom remain."""
 
 
 class PowerLawFit(Config):
-    """How L(C) = A · C^(−α) + L∞ is fitted to a run's evaluations."""
+    """How the power law L(C) = A · C^(−α) + L∞ is fitted to a run's evaluations."""
 
     bootstrap: int = Field(default=2000, ge=100)
     """Number of bootstrap resamples for each interval."""
     from_share: float = Field(default=0.2, ge=0, lt=1)
-    """Evaluations before this share of a run's tokens are ignored: during warm-up the loss does not
-    follow the power law."""
+    """Evaluations before this share of a run's tokens are ignored, because the loss does not follow
+    the power law during warm-up."""
 
 
 class ExtrapolateStep(Config):
@@ -209,26 +208,27 @@ class ExtrapolateStep(Config):
 
     run: Literal["extrapolate"] = "extrapolate"
     models: tuple[str | Annotated[tuple[str, ...], Field(min_length=1)], ...] = Field(min_length=1)
-    """Train steps, or their folders in other runs; each gets its own law. A list fits one law to
-    runs that differ only in their seed, whose variation is then part of the interval."""
+    """Train steps, or their folders in other runs; one power law is fitted to each. A list of runs
+    that differ only in their seed gets one common law, whose interval includes the variation
+    between seeds."""
     read_off_tokens: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         default=(1e12, 1e13), min_length=1
     )
     """Numbers of training tokens to extrapolate to."""
     read_off_budgets: tuple[Annotated[float, Field(gt=0)], ...] = ()
-    """Also evaluate all laws at these multiples of the first run's FLOPs, to compare methods at
-    equal FLOPs."""
+    """Multiples of the first run's FLOPs at which all laws are also evaluated, to compare methods
+    at equal FLOPs."""
     teacher: str | None = None
-    """A train step, or its folder in another run. Its last validation loss defines the gap to the
-    first law, of which each method closes a share."""
+    """Train step of the teacher, or its folder in another run. The gap between its final validation
+    loss and the first law is the reference for the share of the gap that each method closes."""
     fit: PowerLawFit = PowerLawFit()
-    """How the law is fitted."""
+    """How the power laws are fitted."""
     seed: int | None = None
     """Seed of the bootstrap; None: the recipe's."""
 
     @property
     def groups(self) -> dict[str, tuple[str, ...]]:
-        """Name of a law → the runs it is fitted to."""
+        """Name of each law → runs it is fitted to."""
         listed = ((each,) if isinstance(each, str) else each for each in self.models)
         return {" + ".join(runs): runs for runs in listed}
 

@@ -1,14 +1,14 @@
-"""The step `extrapolate`: what a run's validation losses say of budgets that nobody has paid.
+"""The step `extrapolate`: fits scaling laws to validation losses and extrapolates them.
 
     L(C) = A · C^(−α) + L∞          fitted to (FLOPs so far, validation nll) of each evaluation
 
-Reads `history.jsonl` and `result.json` of train steps; no model is opened. FLOPs are those of the
-run, a teacher's forward passes included, spread evenly over its tokens; a read-off at T tokens
-stands at T times that rate.
+Reads `history.jsonl` and `result.json` of train steps; no model is loaded. FLOPs are those of the
+whole run, including a teacher's forward passes, spread evenly over its tokens. The extrapolation to
+T tokens is at T times this rate.
 
-    extrapolation.json    of each law: its points, and the curve with its band, for the report
-    metrics               constants and read-offs with their 95 % intervals; of several laws, how
-                          each compares with the first (`recovery`)
+    extrapolation.json    points of each law, and its curve with a confidence band, for the report
+    metrics               constants and extrapolated losses with 95 % intervals; with several laws,
+                          each compared with the first (`recovery`)
 """
 
 from __future__ import annotations
@@ -29,18 +29,19 @@ from attar.step import StepContext
 
 EXTRAPOLATION_FILE = "extrapolation.json"
 FAR = 1000
-"""A read-off this many times beyond the last point says nothing of the model."""
+"""Extrapolation by more than this factor beyond the last point is meaningless."""
 CURVE_POINTS = 60
 SAME_RATE = 0.01
-"""By how much the FLOPs per token of two seeds may differ."""
+"""Maximum relative difference between the FLOPs per token of two seeds."""
 
 
 def extrapolate(config: ExtrapolateStep, context: StepContext) -> dict[str, Any]:
-    """Fit each law and read it off.
+    """Fit each law and extrapolate it.
 
     Raises:
-        UsageError: a run is not that of a language model, or runs of one law differ in their cost.
-        DataError: too few evaluations, or losses that no such law fits.
+        UsageError: a run did not train a language model, or the runs of one law differ in their
+            FLOPs per token.
+        DataError: too few evaluations, or losses that do not follow a power law.
     """
     seed = derive_seed(context.seed if config.seed is None else config.seed, "extrapolate")
     laws: dict[str, Any] = {}
@@ -67,7 +68,7 @@ def extrapolate(config: ExtrapolateStep, context: StepContext) -> dict[str, Any]
 
 
 def fit_curves(curves: Sequence[Curve], config: PowerLawFit, seed: int, name: str) -> Fit:
-    """One law for the runs of one setting.
+    """Fit one law to runs that differ only in their seed.
 
     Raises:
         UsageError: the runs differ in their FLOPs per token.
@@ -98,10 +99,10 @@ def fit_curves(curves: Sequence[Curve], config: PowerLawFit, seed: int, name: st
 def _law(
     fit: Fit, curves: Sequence[Curve], config: ExtrapolateStep, words: Sequence[str], budget: float
 ) -> dict[str, Any]:
-    """What the result says of one law.
+    """Metrics of one law.
 
     Args:
-        budget: FLOPs of the first run of all.
+        budget: FLOPs of the first run of the first law.
     """
     rate, last = curves[0].flops_per_token, max(max(curve.tokens) for curve in curves)
     read_offs = [
@@ -160,7 +161,7 @@ def _interval(found: Interval) -> dict[str, float]:
 
 
 def _drawn(fit: Fit, curves: Sequence[Curve], config: ExtrapolateStep) -> Mapping[str, Any]:
-    """Points, and the curve to the farthest read-off, but at most `FAR` beyond the last point."""
+    """Points, and the curve up to the largest budget, at most `FAR` times the last point."""
     rate, last = curves[0].flops_per_token, max(max(curve.tokens) for curve in curves)
     kept = [curve.since(config.fit.from_share) for curve in curves]
     first = min(curve.tokens[0] for curve in kept if curve.tokens)

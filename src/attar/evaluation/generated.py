@@ -1,11 +1,11 @@
-"""Classes and numbers that a model writes, by greedy decoding.
+"""Classes and scores predicted by greedy generation.
 
-What is written must be one of the model's words exactly, spaces around it aside. Another text is no
-class (−1), which no metric counts as right. A number may be any number; a text that is none is −1,
-as in T5's evaluation.
+Apart from surrounding whitespace, a generated text must equal one of the label words. Any other
+text gets the class −1, which counts as wrong in every metric. For regression, any number is
+accepted; other texts get the value −1, as in T5's evaluation.
 
-    exact_match      share of texts that equal the word of the gold class, or of the rounded number
-    not_a_word       share of texts that are none of the model's words, or no number
+    exact_match      share of texts equal to the correct label word, or to the rounded number
+    not_a_word       share of texts that are not a label word, or not a number
 
     predictions.parquet: row, label, and for each model <name>.prediction and <name>.text
 """
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from attar.scoring.forms import Form
 
 NONE = -1
-"""What is not an answer."""
+"""Prediction for a text that is not a valid answer."""
 
 
 def judge_generated(compared: Compared) -> Judged:
-    """Let the models write, and measure the data's metrics on what they wrote.
+    """Generate answers with all models and compute the data's metrics.
 
     Raises:
-        UsageError: a model that answers by a head.
-        ModelError: a decoder alone, which does not end a word.
+        UsageError: a model has a classification head.
+        ModelError: a model is decoder-only, so its label words have no end token.
     """
     data, split = compared.data, compared.split
     columns: dict[str, Any] = {"row": compared.numbers(len(split)), "label": split.labels}
@@ -72,7 +72,7 @@ def judge_generated(compared: Compared) -> Judged:
 def _read(
     texts: Sequence[str], form: Form, columns: np.ndarray, labels: np.ndarray
 ) -> tuple[np.ndarray, list[str]]:
-    """The class or number of each text, and the word that each should have been."""
+    """The class or number of each text, and the correct word for each."""
     words, values = form.task.label_words, form.task.word_values
     if values:
         nearest = nearest_words(labels, np.array(values))

@@ -1,13 +1,13 @@
-"""The nats of what is hidden of running text, text by text, and the table they are kept in.
+"""Negative log-likelihood of masked tokens or spans of running text.
 
-    spans     nll = Σ −log p(token of a target | what came before) / tokens
-    masked    nll = Σ −log p(masked token | what is left of its text) / tokens
+    spans     nll = Σ −log p(target token | previous tokens) / tokens
+    masked    nll = Σ −log p(masked token | the rest of its text) / tokens
 
-perplexity = exp(nll), of masked tokens also called pseudo-perplexity.
+perplexity = exp(nll); for masked tokens it is also called pseudo-perplexity.
 
-All models read the same texts with the same tokens hidden: by the first model's task, and the same
-at every evaluation. So they must have one tokenizer; a tokenizer's tokens are what is hidden, and
-another one's would be another question. Of spans, sentinels and end tokens are predicted too.
+All models read the same texts with the same tokens masked, according to the first model's task and
+identical in every evaluation. So all models must share a tokenizer: otherwise they would predict
+different tokens. Span targets include sentinels and end tokens.
 
     predictions.parquet: text, tokens, and for each model <name>.nats
 """
@@ -45,18 +45,17 @@ HIDDEN: Mapping[Answer, Callable[[Compared, Task, Form, str], Hidden]] = {
     "spans": _spans,
     "masked": _masked,
 }
-"""What is hidden → the rows that a model reads."""
+"""Objective → the rows that a model reads."""
 
 
 def judge_hidden(compared: Compared, clock: Callable[[], float] = time.perf_counter) -> Judged:
-    """Let the models predict what is hidden, and measure the data's metrics; and how fast they read
-    and write.
+    """Predict the masked tokens with all models, and compute the data's metrics and the throughput.
 
     Args:
-        clock: seconds; a test passes its own.
+        clock: returns seconds; replaced in tests.
     Raises:
-        ModelError: models with different tokenizers.
-        DataError: a single text, which has no spread.
+        ModelError: the models have different tokenizers.
+        DataError: there is only one text, so intervals are undefined.
     """
     config, data = compared.config, compared.data
     where = f"split {config.split!r} of data {data.name!r}"
@@ -82,7 +81,7 @@ def judge_hidden(compared: Compared, clock: Callable[[], float] = time.perf_coun
 
 
 def _nats(compared: Compared, name: str, form: Form, spans: Hidden) -> np.ndarray:
-    """Of each text, (N,)."""
+    """Nats of each text, (N,)."""
 
     def of_rows(rows: np.ndarray) -> np.ndarray:
         inputs, targets = spans.batch(rows, torch.device("cpu"))

@@ -1,10 +1,10 @@
-"""Model inputs of an exact shape out of real text, for timing and for memory.
+"""Model inputs of an exact shape from real text, for measuring latency and memory.
 
-Latency is quoted for B × T tokens, and no batch of real rows is exactly T wide; padding would let a
-runtime that skips masked tokens look faster than it is, and random ids touch embeddings that no
-text does. T is the median length of the data's texts, or a number. So the longest rows of the data
-are taken, their real token ids repeated and cut to exactly T, with nothing masked. All models get
-the same texts, each through its own tokenizer.
+Latency is reported for B × T tokens, where T is the median length of the data's texts or a given
+number. Real batches are not exactly T wide. With padding, runtimes that skip masked tokens would
+look faster than they are; random ids would access rare embeddings. So the token ids of the longest
+rows are repeated and cut to exactly T, without a mask. All models get the same texts, each with its
+own tokenizer.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ Texts = Sequence[tuple[str, ...]]
 
 
 def longest_texts(texts: Texts, count: int) -> list[tuple[str, ...]]:
-    """The `count` texts with the most characters, longest first; repeated when there are fewer."""
+    """The `count` texts with the most characters, longest first; repeated if there are fewer."""
     by_length = sorted(texts, key=lambda text: -sum(map(len, text)))[:count]
     return [by_length[i % len(by_length)] for i in range(count)]
 
 
 def fixed_tokens(config: EvaluateStep) -> int:
-    """Tokens of a text of which FLOPs and memory are told: the longest fixed length."""
+    """Text length for FLOPs and memory: the largest of the fixed lengths, in tokens."""
     return max(
         (length for length in config.timed_lengths if length != "data"),
         default=next(length for length in LENGTHS if length != "data"),
@@ -40,10 +40,10 @@ def fixed_tokens(config: EvaluateStep) -> int:
 
 
 def timed_tokens(config: EvaluateStep, lengths: Iterable[float]) -> tuple[int, ...]:
-    """The lengths to time, "data" as a number.
+    """The lengths to time, with "data" resolved to a number.
 
     Args:
-        lengths: tokens of each text, as the first model reads it.
+        lengths: number of tokens of each text, with the first model's tokenizer.
     """
     median = max(1, round(float(np.median(list(lengths)))))
     return tuple(
@@ -52,10 +52,11 @@ def timed_tokens(config: EvaluateStep, lengths: Iterable[float]) -> tuple[int, .
 
 
 def exact_batch(folder: Path, task: Task, texts: Texts, tokens: int) -> dict[str, np.ndarray]:
-    """Every text as one row of exactly `tokens` real ids, int64 (B, T), attention mask all 1.
+    """Encode each text as a row of exactly `tokens` ids, int64 (B, T), with an attention mask of
+    ones.
 
     Raises:
-        UsageError: the model has no room for so many tokens.
+        UsageError: `tokens` exceeds the model's maximum length.
     """
     check_room(room_of(folder), tokens, f"in {folder}")
     encoder = TextEncoder.from_folder(folder, task.max_length, task.input_names)
@@ -68,22 +69,22 @@ def exact_batch(folder: Path, task: Task, texts: Texts, tokens: int) -> dict[str
 
 
 def room_of(folder: Path) -> int | None:
-    """Tokens of the longest text a model was made for, by its config; None: it says nothing."""
+    """Maximum number of tokens of a model, from its config; None: unknown."""
     config_file = folder / "config.json"
     return room_in(read_json(config_file) if config_file.is_file() else {})
 
 
 def room_in(config: Mapping[str, Any]) -> int | None:
-    """The same, by the content of its `config.json`."""
+    """Like `room_of`, from the content of `config.json`."""
     room = positions_of(config) or config.get("max_position_embeddings")
     return room if isinstance(room, int) else None
 
 
 def check_room(room: int | None, tokens: int, model: str) -> None:
-    """Refuse more tokens than a model has room for.
+    """Check a number of tokens against the model's maximum.
 
     Raises:
-        UsageError: with both numbers.
+        UsageError: `tokens` exceeds `room`.
     """
     if room is not None and tokens > room:
         raise UsageError(

@@ -1,9 +1,8 @@
-"""What the figures were measured on: a latency means nothing without the machine under it.
+"""Describes the machine that latencies were measured on.
 
-Cores are those this process may use, which in a container are fewer than the machine has; where a
-control group allows a part of a core, that is said too, and how busy the machine was before
-anything was measured. Of the instruction sets only those are named that decide about the speed of
-small models.
+Cores are those that the process may use, which in a container can be fewer than the machine has.
+Fractional limits of control groups are included, and the load before the measurement. Only
+instruction sets that matter for the speed of small models are listed.
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ ISA_FLAGS = (
     *("avx2", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16"),  # x86
     *("asimddp", "i8mm", "bf16"),  # Arm
 )
-"""As Linux spells them; fastest int8 on x86 needs one of the *_vnni or amx_int8."""
+"""Names as in Linux. The fastest int8 on x86 needs one of *_vnni or amx_int8."""
 
 
 def describe_machine(threads: int) -> dict[str, Any]:
-    """CPU name, usable cores, threads used for timing, memory, instruction sets that matter.
+    """CPU name, usable cores, threads used for timing, memory, and relevant instruction sets.
 
-    `core_limit` counts the cores of the affinity and of the control groups' quotas, `busy_cores`
-    those that other programs use now. `isa` is empty, and `busy_cores` None, where the system does
-    not tell (not Linux).
+    `core_limit` is the number of cores allowed by affinity and control group quotas; `busy_cores`
+    is the number in use by other programs. On systems other than Linux, `isa` is empty and
+    `busy_cores` is None.
     """
     busy = busy_cores()
     return {

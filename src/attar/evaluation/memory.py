@@ -1,15 +1,15 @@
-"""How much memory a model takes in use, measured in a process that does nothing else.
+"""Peak memory of a model at inference, measured in a separate process.
 
-A fresh interpreter opens the model, runs it once at each batch size, and reads the high-water mark
-that the kernel keeps of its resident memory.
+A fresh interpreter opens the model, runs it once at each batch size, and reads its peak resident
+memory from the kernel.
 
-    peak_rss_mib = high-water mark at the end          what a machine must have free to serve it
-    model_mib    = the same minus the mark after importing the runtime, before opening the model
+    peak_rss_mib = peak at the end                 memory needed to serve the model
+    model_mib    = peak minus the peak after importing the runtime, before opening the model
 
     python -P -m attar.evaluation.memory FOLDER --threads 2 --batches 1 8  < texts.json
 
-Traps avoided: `ru_maxrss` of a child starts at its *parent's* peak on Linux, so VmHWM of
-/proc/self/status is read there; weights mapped from disk count only where they were touched, so the
+On Linux, `ru_maxrss` of a child process starts at its *parent's* peak, so VmHWM of
+/proc/self/status is read instead. Memory-mapped weights count only after they are accessed, so the
 model is run on real token ids.
 """
 
@@ -31,23 +31,23 @@ from attar.untrusted import has_entry
 
 STATUS = Path("/proc/self/status")
 TIMEOUT_S = 900
-"""Far above a start and two forward passes; a process that hangs must not hang the run."""
+"""Much longer than a measurement takes, so that a hanging process does not block the run."""
 RUNTIME_IMPORTS = {"openvino": ("openvino",), "onnxruntime": ("onnxruntime",)}
 TORCH_IMPORTS = ("torch", "transformers", "safetensors.torch")
 
 
 @dataclass(frozen=True)
 class PeakMemory:
-    """MiB of resident memory at the highest, and how much of it is the model's."""
+    """Peak resident memory in MiB, and the model's share of it."""
 
     peak_rss_mib: float
     model_mib: float
-    """Peak minus the interpreter with the runtime imported."""
+    """Peak minus that of the interpreter with the runtime imported."""
     torch_loaded: bool
 
 
 def peak_memory_mib() -> float:
-    """The high-water mark of this process's resident memory, MiB."""
+    """Peak resident memory of this process, in MiB."""
     if STATUS.is_file():
         line = next(x for x in STATUS.read_text().splitlines() if x.startswith("VmHWM:"))
         return int(line.split()[1]) / 1024
@@ -64,10 +64,10 @@ def measure_here(
     batch_sizes: Sequence[int],
     threads: int,
 ) -> PeakMemory:
-    """Open the model in this process and run it once at each batch size. Only for a fresh process.
+    """Open the model in this process and run it once at each batch size. Use a fresh process.
 
     Args:
-        texts: repeated when there are fewer than a batch needs.
+        texts: repeated if there are fewer than the batch size.
     """
     from attar.evaluation.inputs import exact_batch
     from attar.scoring.forms import open_form
@@ -81,7 +81,7 @@ def measure_here(
         inputs = exact_batch(form.folder, form.task, rows, tokens)
         if form.task.kind.writes:
             form.generate(inputs)
-        elif form.task.kind.hides_spans:  # the decoder is fed as many tokens, as FLOPs are counted
+        elif form.task.kind.hides_spans:  # the decoder reads as many tokens, as in the FLOP count
             ids = inputs["input_ids"]
             form.nats_of_targets({**inputs, "decoder_input_ids": ids}, ids)
         else:
@@ -98,12 +98,12 @@ def measure_memory(
     batch_sizes: Sequence[int],
     threads: int,
 ) -> PeakMemory:
-    """Peak memory of one model, in a process of its own.
+    """Measure the peak memory of one model in a separate process.
 
     Raises:
-        ResourceError: the process died, most likely for lack of memory; with its last words.
+        ResourceError: the process died, most likely out of memory; the message has its last output.
     """
-    # -P: the working directory may be a stranger's model folder, and holds no module of ours.
+    # -P: never import from the working directory, which may be an untrusted model folder
     command = [sys.executable, "-P", "-m", "attar.evaluation.memory", str(folder)]
     command += ["--threads", str(threads), "--tokens", str(tokens)]
     command += ["--batches", *map(str, batch_sizes)]
@@ -115,7 +115,7 @@ def measure_memory(
             text=True,
             encoding="utf-8",
             timeout=TIMEOUT_S,
-            start_new_session=True,  # Ctrl-C asks the run to stop; it must not spoil a figure
+            start_new_session=True,  # Ctrl-C must stop the run, not this process
             env={**os.environ, "PYTHONIOENCODING": "utf-8", "OMP_NUM_THREADS": str(threads)},
         )
     except subprocess.TimeoutExpired as error:
@@ -132,7 +132,7 @@ def measure_memory(
 
 
 def _runtime_of(folder: Path) -> tuple[str, ...]:
-    """The modules of a model's runtime: `deploy.json` names it, without one it is torch."""
+    """Modules of a model's runtime, from `deploy.json`; torch if there is none."""
     file = folder / "deploy.json"
     content = read_json(file) if has_entry(file) else None
     form = content.get("format") if isinstance(content, dict) else None
@@ -140,7 +140,7 @@ def _runtime_of(folder: Path) -> tuple[str, ...]:
 
 
 def main() -> None:
-    """Measure in this process; texts as JSON on stdin, the figures as a line of JSON on stdout."""
+    """Measure in this process. Reads texts as JSON from stdin and prints the result as JSON."""
     parser = argparse.ArgumentParser(prog="python -P -m attar.evaluation.memory")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--threads", type=int, required=True)

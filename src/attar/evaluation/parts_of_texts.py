@@ -1,16 +1,16 @@
-"""Answers that are parts of texts: marks in each text, or the answer to each question.
+"""Evaluates entity spans (token classification) and extractive question answering.
 
-    F1 = 2 · right / (made + marked), sums over rows       by label, and over all labels
+    F1 = 2 · correct / (predicted + gold), sums over rows       per label, and over all labels
 
-A mark is right where both its ends and its label are. Intervals are over rows: a resample draws
-texts, and the sums follow. Exact match and F1 of answers are SQuAD's, row by row, and a metric is
-their mean. Where a text may not answer its question, none is given by the threshold in the model's
-own task, which was chosen on validation when the model was trained; so a quantized model is judged
-with the threshold it is shipped with.
+An entity is correct if both ends and the label are. Intervals are over rows: each resample draws
+texts, and F1 is computed from its sums. Exact match and F1 of answers are SQuAD's, averaged over
+rows. If questions can be unanswerable, the model abstains according to the threshold in its own
+task, which was chosen on validation data in training. So a quantized model is evaluated with the
+threshold that it is deployed with.
 
     predictions.parquet: row, marks, and for each model <name>.marks: JSON, [[begin, end, label]];
                          or row, answers, and for each model <name>.prediction, <name>.no_answer
-                         (score of none minus that of the best part) and its metrics by row
+                         (score of no answer minus that of the best span) and its metrics per row
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from attar.tasks.tagging import Mark
 
 
 def judge_tags(compared: Compared) -> Judged:
-    """Let all models mark the texts, keep it, and measure the data's metrics.
+    """Predict entities with all models, save them, and compute the data's metrics.
 
     Raises:
         NonFiniteError: a model gives NaN or infinite logits.
@@ -57,7 +57,7 @@ def judge_tags(compared: Compared) -> Judged:
 def by_label(
     found: Sequence[Sequence[Mark]], marked: Sequence[Sequence[Mark]]
 ) -> dict[str, Mapping[str, Any]]:
-    """Label → precision, recall and F1 of its marks, how many there are and how many were made."""
+    """Label → precision, recall and F1, with the numbers of gold and predicted entities."""
     names = sorted({label for marks in (*found, *marked) for _, _, label in marks})
     figures: dict[str, Mapping[str, Any]] = {}
     for name in names:
@@ -76,7 +76,7 @@ def by_label(
 
 
 def judge_quotes(compared: Compared) -> Judged:
-    """Let all models answer, keep it, and measure the data's metrics.
+    """Predict answers with all models, save them, and compute the data's metrics.
 
     Raises:
         NonFiniteError: a model gives NaN or infinite logits.

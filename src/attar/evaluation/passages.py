@@ -1,9 +1,9 @@
-"""The nats of running text, passage by passage, and the table they are kept in.
+"""Negative log-likelihood of running text, per passage.
 
     nll = Σ −log p(token | its context) / tokens       nats per token
     perplexity = exp(nll)                bits_per_byte = Σ −log₂ p / bytes of the text
 
-Only bits_per_byte compares models with different tokenizers fairly.
+Only bits_per_byte is comparable between models with different tokenizers.
 
     predictions.parquet: passage, bytes, and for each model <name>.nats and <name>.tokens
 """
@@ -27,12 +27,12 @@ LEAST_PASSAGES = 2
 def judge_running_text(
     compared: Compared, clock: Callable[[], float] = time.perf_counter
 ) -> Judged:
-    """Let the models predict running text, and measure the data's metrics; and how they read it.
+    """Score running text with all models, and compute the data's metrics and the throughput.
 
     Args:
-        clock: seconds; a test passes its own.
+        clock: returns seconds; replaced in tests.
     Raises:
-        DataError: a single passage, which has no spread.
+        DataError: there is only one passage, so intervals are undefined.
     """
     config, data = compared.config, compared.data
     where = f"split {config.split!r} of data {data.name!r}"
@@ -77,7 +77,7 @@ def judge_running_text(
 def _write(
     compared: Compared, streams: Mapping[str, Stream], nats: Mapping[str, np.ndarray]
 ) -> None:
-    """One row a passage, with the nats and the tokens of each model."""
+    """Write one row per passage, with the nats and tokens of each model."""
     size = next(iter(streams.values())).num_bytes
     columns = {"passage": compared.numbers(len(size)), "bytes": size.astype(np.int32)}
     for name, stream in streams.items():

@@ -1,5 +1,5 @@
-"""What an evaluation will cost: a forward pass over the split for each model, and the timing. An
-extrapolation reads a few hundred numbers and opens no model."""
+"""Estimates the cost of an evaluation: a forward pass over the split for each model, and the
+timing. An extrapolation only reads a few hundred numbers and loads no model."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from attar.scoring.matching import labelled_split
 from attar.step import StepPlan
 
 FIT_SECONDS = 0.0005
-"""Of one resample of a law."""
+"""Time per bootstrap resample of a law."""
 
 
 def plan_evaluate(config: EvaluateStep, context: PlanContext) -> StepPlan:
     """Plan an evaluation.
 
     Raises:
-        DataError: there is no such split, or rows lack their label.
-        UsageError: a model has no room for texts of the length that is timed.
+        DataError: the split is missing, or rows have no label.
+        UsageError: a length to time exceeds a model's maximum length.
     """
     if config.data is None:
         return plan_zero_shot(config, context)
@@ -30,7 +30,7 @@ def plan_evaluate(config: EvaluateStep, context: PlanContext) -> StepPlan:
     models = [context.model(word, texts.head(config.data), 128) for word in config.models]
     split = labelled_split(texts.loaded(config.data), config.split)
     flops = 0
-    # models that write are timed while they write, and the stages of writing at one batch size
+    # generative models are timed while generating, and prefill and decode at one batch size
     is_written = texts.head(config.data).words is not None
     speed = None if is_written else config.speed
     for word, model in zip(config.models, models, strict=True):

@@ -1,9 +1,9 @@
-"""A class, a number or a score among candidates for each row, and the table it is kept in.
+"""Evaluates classification, regression and ranking, and writes the predictions.
 
 predictions.parquet: row, label, and for each model <name>.prediction and <name>.logits
-                     (classes in the data's order, whose names are in the table's metadata;
-                     sets of labels are lists of 0 and 1); of candidates row, query (its number),
-                     label, and for each model <name>.score
+                     (classes in the data's order, with names in the table's metadata; label sets
+                     are lists of 0 and 1); for ranking: row, query (its number), label, and for
+                     each model <name>.score
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from attar.numerics.ranking import order_scores
 from attar.scoring.matching import predictions_from
 
 MACRO = "macro_f1"
-"""Measured of all classes, whatever metrics the data has."""
+"""Always computed for classification, whatever the data's metrics are."""
 
 
 def judge_rows(compared: Compared) -> Judged:
-    """Score all models, keep their predictions, and measure the data's metrics; of classes also
-    the figures of `classified`.
+    """Run all models, save their predictions, and compute the data's metrics; for classification
+    also the figures of `classified`.
 
     Raises:
         NonFiniteError: a model gives NaN or infinite logits.
@@ -51,7 +51,7 @@ def judge_rows(compared: Compared) -> Judged:
 
 
 def logits_of_rows(compared: Compared) -> dict[str, np.ndarray]:
-    """Model → what it gives for each row, (N, C), columns in the data's order.
+    """Model → logits of each row, (N, C), with columns in the data's order.
 
     Raises:
         NonFiniteError: a model gives NaN or infinite logits.
@@ -67,12 +67,12 @@ def logits_of_rows(compared: Compared) -> dict[str, np.ndarray]:
 
 
 def judge_rankings(compared: Compared) -> Judged:
-    """Score all candidates with each model, keep the scores, and measure the data's metrics: means
-    over queries with a right candidate, whose intervals are drawn over these.
+    """Score all candidates with each model, save the scores, and compute the data's metrics. They
+    are means over the queries that have a relevant candidate; intervals resample these queries.
 
     Raises:
-        DataError: no query has a right candidate.
-        NonFiniteError: a model gives a score that is not finite.
+        DataError: no query has a relevant candidate.
+        NonFiniteError: a model gives a NaN or infinite score.
     """
     split = compared.split
     query_of = query_numbers(split.texts)
@@ -94,8 +94,7 @@ def judge_rankings(compared: Compared) -> Judged:
 
 
 def _cuts(compared: Compared, name: str) -> ArrayLike:
-    """Where several labels may be right: the logit from which the model gives each of them, in the
-    data's order."""
+    """Multi-label only: the logit threshold of each label, in the data's order."""
     task = compared.forms[name].task
     return np.array(task.cuts)[compared.columns[name]] if task.kind.gives_sets else 0.0
 
@@ -103,7 +102,8 @@ def _cuts(compared: Compared, name: str) -> ArrayLike:
 def _write(
     compared: Compared, predictions: dict[str, np.ndarray], logits: dict[str, np.ndarray]
 ) -> None:
-    """One row a row of the split, in its order. Classes as numbers, named in the metadata."""
+    """Write one row per row of the split, in order. Classes are numbers, with names in the
+    metadata."""
     data, split = compared.data, compared.split
     columns: dict[str, Any] = {
         "row": compared.numbers(len(split)),
@@ -117,7 +117,7 @@ def _write(
 
 
 def _column(values: np.ndarray) -> Any:
-    """A column of a table; of several figures a row, as lists."""
+    """A column of a table; rows with several values become lists."""
     import pyarrow as pa
 
     if values.ndim == 1:

@@ -1,12 +1,13 @@
-"""How methods of one run compare while they train: quality against tokens and against FLOPs, where
-one overtakes another, and how much of the gap between the first and a teacher each closes.
+"""Compares training methods: loss against tokens and FLOPs, crossovers, and gap recovery.
 
-    band of several seeds      resamples of the seeds, the same ones for all methods
-    band of one run            its law's resamples: blocks of neighbouring evaluations
+Gap recovery is the share of the gap between the first method and a teacher that a method closes.
 
-FLOPs are those of training (`training.work`): a teacher's forward passes count, also those of a
-cache; what was done beforehand for any number of students does not. Left out: the noise of the
-validation text, which all evaluations of all methods share; `evaluate` has intervals over passages.
+    band of several seeds      bootstrap over seeds, the same resamples for all methods
+    band of one run            bootstrap of its law, over blocks of neighbouring evaluations
+
+FLOPs are those of training (`training.work`). They include a teacher's forward passes, also those
+for a cache, but not preparation that is shared by any number of students. Left out: the sampling
+error of the validation text, which all evaluations share; `evaluate` has intervals over passages.
 """
 
 from __future__ import annotations
@@ -38,13 +39,13 @@ class Curve:
     validation_rows: int = 0
 
     def since(self, share: float) -> Curve:
-        """Without the evaluations before a share of the run's tokens."""
+        """Drop the evaluations before this share of the run's tokens."""
         kept = [i for i, read in enumerate(self.tokens) if read >= share * self.total_tokens]
         tokens, losses = (tuple(each[i] for i in kept) for each in (self.tokens, self.losses))
         return replace(self, tokens=tokens, losses=losses)
 
     def until(self, tokens: float) -> Curve:
-        """Only the evaluations up to so many tokens, as if training had been stopped there."""
+        """Keep the evaluations up to `tokens`, as if training had stopped there."""
         kept = sum(read <= tokens for read in self.tokens)
         last = int(min(tokens, self.total_tokens))
         return replace(
@@ -57,11 +58,11 @@ class Curve:
 
 
 def read_curve(folder: Path, name: str) -> Curve:
-    """The validation losses of a train step.
+    """Read the validation losses of a train step.
 
     Raises:
-        UsageError: it has none in nats per token.
-        ArtifactError: its history is damaged.
+        UsageError: the step has no validation loss in nats per token.
+        ArtifactError: its history file is damaged.
     """
     metrics = read_result(folder).metrics
     file = folder / HISTORY_FILE
@@ -87,20 +88,20 @@ def read_curve(folder: Path, name: str) -> Curve:
 
 @dataclass(frozen=True)
 class Method:
-    """The runs of one setting, and the law through them."""
+    """Runs that differ only in their seed, with the law fitted to them."""
 
     curves: Sequence[Curve]
     fit: Fit
 
     @property
     def budgets(self) -> Floats:
-        """FLOPs of its evaluations, as far as all its runs have them."""
+        """FLOPs of the evaluations that all runs have."""
         runs = [curve.flops for curve in self.curves]
         first, last = max(run[0] for run in runs), min(run[-1] for run in runs)
         return np.array([flops for flops in runs[0] if first <= flops <= last])
 
     def losses(self, at: Floats, weights: Floats, resamples: int) -> Floats:
-        """At some budgets: as measured, and below, a row a resample."""
+        """Losses at these budgets: the first row as measured, then one row per resample."""
         runs = np.array([interpolated(curve.flops, curve.losses, at) for curve in self.curves])
         if len(runs) > 1:
             return weights @ runs
@@ -113,16 +114,16 @@ class Method:
 class Recovery:
     metrics: dict[str, Any]
     measured: Mapping[str, list[dict[str, float]]]
-    """Method → its evaluations with their band."""
+    """Method → its evaluations with their confidence band."""
 
 
 def compared_with_the_first(
     methods: Mapping[str, Method], teacher: Curve | None, resamples: int, seed: int
 ) -> Recovery:
-    """Every method against the first one.
+    """Compare every method with the first one.
 
     Raises:
-        UsageError: the teacher was judged on other text.
+        UsageError: the teacher was evaluated on different text.
     """
     first = next(iter(methods.values()))
     if teacher is not None and teacher.validation_rows != first.curves[0].validation_rows:

@@ -1,10 +1,10 @@
-"""The step `evaluate`: what each model is worth, on the same rows and the same machine.
+"""The step `evaluate`: quality, latency and memory of models on the same rows and machine.
 
-Models of every form (float, simulated, deployed) are opened and scored alike (`attar.scoring`).
-In this order, so that what cannot work is refused before minutes are spent: data and metric names,
-class names of every model, predictions, metrics with paired intervals, latency in turns, memory.
-Models that generate text or predict running text are timed while they do (`tokens_per_s`) instead;
-of all that write, the two stages of writing are timed apart.
+Models of every form (float, simulated, deployed) are opened and scored in the same way
+(`attar.scoring`). To fail early, the order is: check data and metric names, check the class names
+of every model, predict, compute metrics with paired intervals, measure latency, measure memory.
+For models that generate text or score running text, throughput (`tokens_per_s`) is measured instead
+of latency; for all generative models, prefill and decoding are also timed separately.
 """
 
 from __future__ import annotations
@@ -58,17 +58,17 @@ JUDGES: Mapping[Answer, Callable[[Compared], Judged]] = {
     "text": judge_written,
     "vector": judge_vectors,
 }
-"""Shape of an answer → what scores all models and measures the data's metrics."""
+"""Type of answer → function that runs all models and computes the data's metrics."""
 SIZES_WITHOUT_TIMING = Speed()
-"""Batch sizes for memory when nothing is timed."""
+"""Default batch sizes for measuring memory if timing is off."""
 
 
 def evaluate(config: EvaluateStep, context: StepContext) -> dict[str, Any]:
-    """Measure the models; see the contract for the metrics.
+    """Evaluate the models. The metrics are documented in the contract.
 
     Raises:
         DataError: the split is missing, empty or unlabelled.
-        ModelError: a model is for other classes or another objective than the data.
+        ModelError: the classes or the objective of a model do not match the data.
         NonFiniteError: a model gives NaN or infinite logits.
     """
     if config.data is None:
@@ -123,20 +123,20 @@ def evaluate(config: EvaluateStep, context: StepContext) -> dict[str, Any]:
 
 
 def _as_learned(data: TextData, task: Task) -> TextData:
-    """Running text as the first model learned it: its next tokens, or its hidden spans."""
+    """Running text with the first model's training objective: next tokens, or masked spans."""
     if not (data.kind.is_running and task.kind.is_running) or data.objective == task.objective:
         return data
     return replace(data, objective=task.objective, metrics=task.kind.metrics)
 
 
 def _compared(metrics: Metrics, data: TextData) -> Metrics:
-    """Those that differences are told of: macro_f1, which all classes have, where data asks for
-    it."""
+    """Metrics to compare models by. macro_f1, which is always computed, is included only if it is a
+    metric of the data."""
     return {name: found for name, found in metrics.items() if name in data.metrics or name != MACRO}
 
 
 def _intervals(model: str, metrics: Metrics) -> dict[str, Any]:
-    """Each metric of one model with its interval."""
+    """The metrics of one model with their intervals."""
     intervals = {metric: bootstrap_interval(values[model]) for metric, values in metrics.items()}
     return {
         metric: {"value": found.value, "ci95": [found.low, found.high], "n": found.n}
@@ -159,7 +159,7 @@ def _describe(data: TextData, split_name: str, split: Split) -> dict[str, Any]:
 
 
 def _facts(form: Form, tokens: int) -> dict[str, Any]:
-    """What is known of a model without running it; FLOPs of one text of so many tokens."""
+    """Properties of a model that need no run, with the FLOPs of a text of `tokens` tokens."""
     return {
         "form": form.form,
         "size_mib": form.size_mib,
@@ -172,7 +172,7 @@ def _facts(form: Form, tokens: int) -> dict[str, Any]:
 def _time(
     compared: Compared, speed: Speed, lengths: Sequence[int], threads: int
 ) -> dict[str, list[dict[str, Any]]]:
-    """Model → latency at each length and batch size, the models taking turns."""
+    """Model → latency at each length and batch size, measured in turns."""
     forms, split = compared.forms, compared.split
     turns = len(forms) * speed.rounds * len(speed.batch_sizes) * len(lengths)
 
@@ -189,7 +189,7 @@ def _time(
 
 
 def _read_together(forms: Mapping[str, Form], split: Split) -> Sequence[tuple[str, ...]]:
-    """The texts as rows that a model reads at once; all models get the same."""
+    """Texts as the rows of one forward pass, the same for all models."""
     embeds = next(iter(forms.values())).task.kind.embeds
     return [(text,) for row in split.texts for text in row] if embeds else split.texts
 
@@ -197,7 +197,7 @@ def _read_together(forms: Mapping[str, Form], split: Split) -> Sequence[tuple[st
 def _weigh(
     compared: Compared, speed: Speed, tokens: int, folders: Mapping[str, Path], threads: int
 ) -> dict[str, dict[str, Any]]:
-    """Model → peak memory. A measurement that fails is said and left out: the rest stands."""
+    """Model → peak memory. A failed measurement gives a warning and is left out."""
     context, together = compared.context, _read_together(compared.forms, compared.split)
     texts = longest_texts(together, max(speed.batch_sizes))
     sizes: dict[str, Any] = {"tokens": tokens, "batch_sizes": speed.batch_sizes}
@@ -209,7 +209,7 @@ def _weigh(
                 peak = measure_memory(folder, texts, threads=threads, **sizes)
                 mib = peak.peak_rss_mib, peak.model_mib
             except ResourceError as error:
-                context.stop_if_asked("measuring models")  # a hole would be published for good
+                context.stop_if_asked("measuring models")  # do not publish gaps
                 context.progress.warn(f"no peak memory for {name}: {error}")
                 mib = None, None
             found[name] = {"peak_memory_mib": mib[0], "model_memory_mib": mib[1]}

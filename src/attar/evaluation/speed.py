@@ -1,16 +1,16 @@
-"""How long one forward pass takes, measured so that models can be compared on a noisy machine.
+"""Latency of one forward pass, measured so that models can be compared on a noisy machine.
 
-Shared cores slow down and speed up by tens of percent within seconds. So models take turns,
+The speed of shared cores varies by tens of percent within seconds. So models take turns,
 A B C A B C …, and are compared *within* a round:
 
     speedup of B in round r = median ms of the float model / median ms of B,  both in round r
-    reported: the median over rounds, with the smallest and the largest
+    reported: the median over rounds, with the minimum and the maximum
 
-Each turn opens with one call that is not counted: it brings the model back into the caches, and
-lets the worker threads of the model before, which spin for a moment after their last call, fall
-asleep. All runtimes get the same number of threads. Where a ratio lies on both sides of 1 over the
-rounds, the machine was too busy to tell, or the two are equally fast: readers of the result say so.
-A call is `Form.logits` on a ready batch: tokenizing is the same for all and left out.
+Each turn starts with one untimed call, which loads the model into the caches and gives the worker
+threads of the previous model time to stop spinning. All runtimes get the same number of threads. If
+the ratios of the rounds include values below and above 1, the models are equally fast or the
+machine was too noisy to tell; reports say so. A call is `Form.logits` on a prepared batch;
+tokenization is the same for all models and is not included.
 Shapes: R rounds, C calls.
 """
 
@@ -39,10 +39,10 @@ def take_turns(
     clock: Callable[[], int] = time.perf_counter_ns,
     after_turn: Callable[[], None] = lambda: None,
 ) -> dict[str, np.ndarray]:
-    """Milliseconds of every call (R, C), in rounds of turns after one whole round not counted.
+    """Time all models in turns, after one untimed round. Returns milliseconds of every call (R, C).
 
     Args:
-        clock: nanoseconds; a test passes its own.
+        clock: returns nanoseconds; replaced in tests.
     """
     for call in calls.values():
         call()
@@ -61,9 +61,8 @@ def take_turns(
 def latency_metrics(
     timed: Mapping[str, np.ndarray], against: str, *, batch: int, tokens: int, threads: int
 ) -> dict[str, dict[str, Any]]:
-    """What a result says about latency: p50, p95 and their ratio (how evenly the machine worked),
-    texts a second, the median of each round (to pair any two models by), and the speedup over one
-    of the models."""
+    """Latency metrics: p50, p95 and their ratio (how stable the machine was), texts per second, the
+    median of each round (for pairwise comparisons), and the speedup over `against`."""
     metrics: dict[str, dict[str, Any]] = {}
     of_rounds = {name: np.median(milliseconds, axis=1) for name, milliseconds in timed.items()}
     for name, milliseconds in timed.items():
@@ -102,8 +101,8 @@ def measure_latency(
     """Model → its latency at each length and batch size.
 
     Args:
-        lengths: tokens of a text.
-        against: the model speedups are told against.
+        lengths: text lengths, in tokens.
+        against: the reference model of speedups.
         calls_for: batch size, tokens → model → a forward pass on such a batch.
     """
     found: dict[str, list[dict[str, Any]]] = {}
@@ -122,5 +121,5 @@ def measure_latency(
 
 
 def first_float(forms: Sequence[tuple[str, str]]) -> str:
-    """The model speedups are told against: the first (name, form) in float, else the first."""
+    """Reference model of speedups: the first (name, form) in float, otherwise the first."""
     return next((name for name, form in forms if form == "float"), forms[0][0])

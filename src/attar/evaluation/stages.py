@@ -1,11 +1,11 @@
-"""How long a model that writes takes to read a text, and for each token after it.
+"""Latency of the prefill and of one decoding step of generative models.
 
-    prefill        of an encoder-decoder the encoder; of a decoder alone its pass over the text
-    decode_step    one token more
+    prefill        the encoder of an encoder-decoder; a decoder-only model's pass over the text
+    decode_step    one more token
 
-FLOPs promise the first. A step of a small model is bound by the number of its operations instead,
-so a feed-forward of an eighth of the work need not make it faster: one latency would hide that.
-Models take turns, as for any latency (`evaluation.speed`), at the smallest batch size.
+FLOPs predict the prefill. A decoding step of a small model is limited by the number of operations
+instead, so a feed-forward with an eighth of the FLOPs may not be faster. A single latency would
+hide this. Models take turns (`evaluation.speed`), at the smallest batch size.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ STAGES = ("prefill", "decode_step")
 def time_stages(
     compared: Compared, speed: Speed, tokens: int, threads: int
 ) -> dict[str, dict[str, Any]]:
-    """Model → stage → its latency, of the models that write token by token. All read as many tokens
-    as the one with the least room can, with one to write."""
+    """Model → stage → latency, for autoregressive models. The text length is limited by the model
+    with the smallest maximum length, minus one token to generate."""
     batch, forms = min(speed.batch_sizes), compared.forms
     writing = {name: form for name, form in forms.items() if form.task.has_language_head}
     rooms = [room for form in writing.values() if (room := room_of(form.folder)) is not None]

@@ -1,4 +1,4 @@
-"""Models that embed texts, judged on rows of two texts: with the rows' scores, or by what is found.
+"""Evaluates embedding models on pairs of texts: correlation with the rows' scores, or retrieval.
 
 predictions.parquet: row, label, and for each model <name>.cosine of the row's two texts
 """
@@ -16,17 +16,17 @@ from attar.numerics.metric_names import SCORES
 from attar.scoring.vectors import TextPairs, Vectors, unit_length, vector_agreement
 
 MOST_COMPARED = 2000
-"""Texts whose neighbours are compared."""
+"""Maximum number of texts whose nearest neighbours are compared."""
 
 
 def judge_vectors(compared: Compared) -> Judged:
-    """Embed every different text once with each model, keep the cosines, and measure the data's
-    metrics; of every model after the first, how alike its vectors are to the first one's.
+    """Embed every distinct text once with each model, save the cosines, and compute the data's
+    metrics; for every model after the first, also the similarity of its vectors to the first's.
 
     Raises:
-        NonFiniteError: a model gives a vector that is not finite.
-        DataError: the metrics are of scores, and rows have none.
-        UsageError: a width is more than a model's vectors have.
+        NonFiniteError: a vector contains NaN or infinity.
+        DataError: a metric needs scores, and rows have none.
+        UsageError: a width exceeds the dimension of a model's vectors.
     """
     data, split = compared.data, compared.split
     if data.metrics[0] in SCORES and not split.is_labelled:
@@ -82,7 +82,7 @@ def _metrics(compared: Compared, pairs: TextPairs, vectors: dict[str, Vectors]) 
 
 
 def _vectors(compared: Compared, pairs: TextPairs) -> dict[str, Vectors]:
-    """Model → vectors of all queries, then of all passages."""
+    """Model → vectors of all queries, followed by those of all passages."""
     total = len(compared.forms) * (len(pairs.queries) + len(pairs.passages))
     found: dict[str, Vectors] = {}
     with compared.progress("texts", total) as after_batch:

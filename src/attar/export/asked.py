@@ -1,8 +1,7 @@
-"""What `attar predict` is asked: texts from its arguments or from stdin, one a line.
+"""Inputs of `attar predict`: texts from its arguments, or from stdin, one per line.
 
-The command must answer as `Deployed.predict` does in Python. So whatever the locale says, texts are
-UTF-8; none is skipped; and it is the model, not the text, that decides whether a tab separates two
-texts or stands in one.
+The command must give the same results as `Deployed.predict` in Python. So texts are UTF-8 whatever
+the locale, none is skipped, and a tab separates two texts only if the model reads pairs.
 """
 
 from __future__ import annotations
@@ -15,10 +14,10 @@ from attar.errors import UsageError
 
 
 def texts_of_arguments(arguments: Sequence[str]) -> list[str]:
-    """Arguments, decoded as UTF-8: in a locale such as C, Python has decoded them as ASCII.
+    """Decode arguments as UTF-8; in a locale such as C, Python decodes them as ASCII.
 
     Raises:
-        UsageError: a byte that is not UTF-8.
+        UsageError: an argument is not valid UTF-8.
     """
     texts = []
     for number, argument in enumerate(arguments, start=1):
@@ -32,16 +31,16 @@ def texts_of_arguments(arguments: Sequence[str]) -> list[str]:
 
 
 def lines_of_stdin() -> list[str]:
-    """The lines of stdin. An empty one is a text too, so that answers and lines can be paired.
+    """The lines of stdin. Empty lines are texts too, so that there is one answer per line.
 
     Raises:
-        UsageError: stdin is a terminal or has no line, or a byte is not UTF-8.
+        UsageError: stdin is a terminal, is empty, or is not valid UTF-8.
     """
     if sys.stdin is None or sys.stdin.isatty():
         raise UsageError('predict has no text: attar predict DIR "some text", or pipe lines to it')
     content = sys.stdin.buffer.read()
     try:
-        # Only \n ends a line: a text may hold the rarer ends that splitlines() knows.
+        # Only \n ends a line: texts may contain the other separators that splitlines() uses.
         lines = content.decode("utf-8-sig").replace("\r\n", "\n").removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
@@ -54,8 +53,8 @@ def lines_of_stdin() -> list[str]:
 
 
 def paired(texts: Sequence[str]) -> list[str]:
-    """Arguments for a model of pairs as lines: without a tab, each two of them are a pair, as for
-    `predict.py`.
+    """Convert the arguments for a model of pairs to lines. Without a tab, every two arguments are a
+    pair, as for `predict.py`.
 
     Example:
         >>> paired(["a", "b"]), paired(["a\\tb", "c\\td"])
@@ -67,10 +66,11 @@ def paired(texts: Sequence[str]) -> list[str]:
 
 
 def rows_of(lines: Sequence[str], num_texts: int | None) -> list[str | tuple[str, str]]:
-    """Lines as the model's texts or pairs: a tab parts a pair only where the model reads pairs.
+    """Convert lines to texts or pairs. A tab separates a pair only if the model reads pairs.
 
     Raises:
-        UsageError: a pair without its one tab; or a tab, and the folder does not say what it reads.
+        UsageError: a pair does not have exactly one tab; or a line has a tab, and the folder does
+            not say what the model reads.
     """
     rows: list[str | tuple[str, str]] = []
     for number, line in enumerate(lines, start=1):

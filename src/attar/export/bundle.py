@@ -1,8 +1,9 @@
-"""What travels with an exported model, so that its folder can be used without attar.
+"""Files that are exported with a model, so that its folder can be used without attar.
 
-Beside graph and weights: the tokenizer as one file, set to cut where the task says, the task,
-the config (for people and for tools), `deploy.json` that seals them, and `predict.py`, which needs
-the runtime, tokenizers and numpy and nothing of ours (packed integers excepted: attar reads those).
+In addition to the graph and weights: the tokenizer as one file, with the task's truncation; the
+task; the config (for people and other tools); `deploy.json` with the hashes of the files; and
+`predict.py`, which needs only the runtime, tokenizers and numpy (except for packed integers, which
+only attar can read).
 """
 
 from __future__ import annotations
@@ -22,23 +23,23 @@ from attar.tasks.task import TASK_FILE, Task
 from attar.transformers_tokenizer import SETTINGS_FILE, TOKENIZER_FILE
 
 CARRIED_FILES = (TOKENIZER_FILE, CONFIG_FILE, SETTINGS_FILE, TASK_FILE)
-"""What an answer depends on beside the graph: sealed in deploy.json."""
+"""Files besides the graph that predictions depend on; their hashes are in deploy.json."""
 
 MADE_WITH = {
     "openvino": ("openvino",),
     "onnxruntime": ("onnx", "onnxruntime"),
     "safetensors": ("torch", "transformers", "safetensors"),
 }
-"""Format → the libraries whose version a reader of its files may have to know."""
+"""Format → libraries whose versions are recorded, because they may affect reading the files."""
 
 FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
-"""Model input → where the tokenizers library keeps it."""
+"""Model input → attribute of an encoding of the tokenizers library."""
 
 RUN = {
     "openvino": (
         "sys.modules['openvino_telemetry'] = None  # or OpenVINO reports its use over the network",
         "import openvino as ov",
-        # the hint, or some CPUs round floats to bf16
+        # without the hint, some CPUs round floats to bf16
         "model = ov.compile_model(here / 'openvino_model.xml', 'CPU', "
         "{'INFERENCE_PRECISION_HINT': 'f32'})",
         "logits = model(inputs)[0][0]",
@@ -50,25 +51,25 @@ RUN = {
         "logits = model.run(None, inputs)[0][0]",
     ),
 }
-"""Lines that turn `inputs` into `logits`."""
+"""Code that computes `logits` from `inputs`."""
 LOAD = "model = attar.load(pathlib.Path(__file__).parent)"
 VECTORS_WITH_ATTAR = (LOAD, "print(model.embed(texts, side='query')[0].tolist())")
 WITH_ATTAR = (
     LOAD,
     "answer = model.{verb}([tuple(texts) if len(texts) == 2 else texts[0]])[0]",
 )
-"""The file after its texts where torch is the runtime: unpacking is attar's. {verb} is the
-task's, as is how an answer is printed."""
+"""The rest of the file if torch is the runtime, where attar unpacks the weights. {verb} and the
+printing of an answer depend on the task."""
 
 
 def write_bundle(model_folder: Path, folder: Path, task: Task) -> None:
-    """Write what the model needs beside its graph.
+    """Write the files that the model needs besides its graph.
 
-    The tokenizer is written as transformers reads it, without padding and cut where the task says:
-    whoever opens it with the `tokenizers` library alone reads texts as the model does.
+    The tokenizer is written as transformers reads it, without padding and with the task's
+    truncation, so that the `tokenizers` library alone encodes texts as the model expects.
 
     Raises:
-        ArtifactError: the model folder lacks one of the files.
+        ArtifactError: a file is missing in the model folder.
     """
     for name in (TOKENIZER_FILE, CONFIG_FILE):
         if not (model_folder / name).is_file():
@@ -83,7 +84,7 @@ def write_bundle(model_folder: Path, folder: Path, task: Task) -> None:
 
 
 def write_snippet(folder: Path, form: RuntimeName, task: Task) -> None:
-    """Write `predict.py`: from the texts of one row on the command line to an answer."""
+    """Write `predict.py`, which prints the answer for the texts of one row on the command line."""
     is_pair = task.num_texts == 2
     asked = '"a text" "its second part"' if is_pair else '"a text"'
     usage = f"# usage: python -P predict.py {asked}"
@@ -127,10 +128,10 @@ def write_snippet(folder: Path, form: RuntimeName, task: Task) -> None:
 
 
 def flops_formula(cost: Cost) -> Flops:
-    """The exact polynomial for the FLOPs of a forward pass, from three lengths.
+    """The exact polynomial for the FLOPs of a forward pass.
 
-    Every operation that is counted grows with texts, with tokens, or with pairs of tokens, or comes
-    once a batch, so four values determine it and a fifth checks it.
+    Every counted operation is constant per batch or proportional to texts, tokens, or pairs of
+    tokens, so four values determine the polynomial and a fifth verifies it.
     """
     once = 2 * cost.flops(1, 1) - cost.flops(2, 1)
     at_1, at_2, at_3 = (cost.flops(1, tokens) for tokens in (1, 2, 3))
@@ -153,7 +154,7 @@ def seal(
     input_names: tuple[str, ...],
     **facts: Any,
 ) -> Deployment:
-    """Write `deploy.json` over the files that are there now.
+    """Write `deploy.json`, with hashes of the current files.
 
     Args:
         facts: the other fields of `Deployment`.

@@ -12,21 +12,22 @@ WeightStorage = Literal["packed", "int8", "int4_kernel"]
 
 
 class Parity(Config):
-    """How far the deployed model may be from the simulated one before the step fails."""
+    """Limits of the difference between the deployed and the simulated model. The step fails if one
+    is exceeded."""
 
     examples: int = Field(default=512, gt=0)
-    """Number of validation texts to compare (fewer if the data has fewer). Use enough to resolve
-    max_label_flips: 2 % of 128 texts are two or three."""
+    """Number of validation texts to compare, or all if the data has fewer. Use enough texts to
+    resolve max_label_flips: 2 % of 128 texts are two or three."""
     max_relative_error: float = Field(default=1.5, gt=0)
-    """Root mean square of (deployed − simulated) logits, as a share of that of (simulated −
-    float): the quantization error itself. Two models that round independently differ by √2 of it; a
+    """Root mean square of (deployed − simulated) logits, relative to that of (simulated − float),
+    the quantization error. Two models that round independently differ by √2 times this error; a
     larger difference means that they do not compute the same."""
     max_label_flips: float = Field(default=0.02, ge=0, le=1)
     """Share of texts whose predicted label may differ from the simulated model's."""
 
 
 class ExportMetrics(TypedDict):
-    """What the step writes to its result; a gate may name nothing else."""
+    """Metrics that the step writes to its result; gates can use only these."""
 
     format: str
     parity: dict[str, Any]
@@ -36,18 +37,18 @@ class ExportMetrics(TypedDict):
 
 
 class ExportStep(Config):
-    """Turn a quantized (or float) model into a self-contained folder for a CPU runtime."""
+    """Export a quantized or float model as a self-contained folder for a CPU runtime."""
 
     run: Literal["export"] = "export"
     model: str
-    """A step that trains, folds or quantizes."""
+    """Step that trains, folds or quantizes the model."""
     format: Literal["openvino", "onnxruntime", "safetensors"] = "openvino"
     """Runtime of the exported model. safetensors: packed integers, run by torch in simulation."""
     weight_storage: WeightStorage = "packed"
-    """How integers of fewer than 8 bits are stored. packed: n bits each in the file, bytes in
-    memory; small files at the speed of int8. int8: one byte each. int4_kernel: 4 bits in memory
-    too, multiplied in float by the runtime's kernel, at less than half the speed. Not used for
-    8-bit weights, float models and safetensors (always packed)."""
+    """Storage of weights with fewer than 8 bits. packed: n bits each in the file, unpacked to bytes
+    in memory; small files at the speed of int8. int8: one byte each. int4_kernel: 4 bits also in
+    memory, multiplied in float by the runtime's kernel at less than half the speed. Has no effect
+    on 8-bit weights, float models and safetensors (always packed)."""
     data: str | None = None
-    """Texts for the parity check; None: the calibration data of the quantized model."""
+    """Data for the parity check; None: the calibration data of the quantized model."""
     parity: Parity = Parity()

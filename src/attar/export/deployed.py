@@ -1,9 +1,8 @@
-"""An exported model answering texts, with no torch in the process.
+"""Inference with an exported model, without torch.
 
-Texts are sorted by length before they are cut into batches, so that short ones are not padded to
-the longest of all; answers come back in the order asked. Threads may share one `Deployed`, and in
-asyncio `await asyncio.to_thread(model.predict, texts)` does; another process loads the folder
-itself. Imports no torch.
+Texts are batched by length to reduce padding; answers are returned in the input order. A `Deployed`
+can be shared between threads; with asyncio, use `await asyncio.to_thread(model.predict, texts)`.
+Each process must load the folder itself. Imports no torch.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ from attar.tasks.table import Gold
 from attar.tasks.task import Task
 
 BATCH_SIZE = 32
-"""Texts computed together: larger batches are not faster on a CPU and need more memory."""
+"""Texts per batch: larger batches are not faster on a CPU and need more memory."""
 SHOWN_NUMBERS = 5
-"""Of a vector in a line for people; JSON has the whole."""
+"""Values of a vector in text output; JSON output has all."""
 MOST_LABEL = 200
-"""Characters of a label in a line for people; JSON has the whole."""
+"""Characters of a label in text output; JSON output has all."""
 
 
 class Answered(Protocol):
@@ -40,32 +39,31 @@ class Answered(Protocol):
 
     @property
     def is_cut(self) -> bool:
-        """Whether the model did not read the text to its end."""
+        """Whether the text was truncated."""
         ...
 
     def as_json(self) -> dict[str, Any]: ...
 
     def text(self) -> str:
-        """One line for people."""
+        """The answer as one line of text."""
         ...
 
 
 @dataclass(frozen=True)
 class Prediction:
     label: str
-    """Name of the most probable class; the score in words for regression; where several labels may
-    be right, all that are given, parted by "|"."""
+    """Name of the most probable class; for regression the score as text; for multi-label tasks all
+    predicted labels, separated by "|"."""
     probability: float | None
-    """Of that label, 0 to 1; None for regression, and where several labels may be right."""
+    """Probability of the label, 0 to 1; None for regression and multi-label tasks."""
     milliseconds: float
-    """Time from text to answer; in a batch, the batch's time over its texts."""
+    """Time from text to answer; for a batch, its time divided by the number of texts."""
     scores: Mapping[str, float] = field(default_factory=dict)
-    """Probability of every class; for regression the one score."""
+    """Probability of every class; for regression the score."""
     is_cut: bool = False
-    """Whether the text has more tokens than the model reads (`task.max_length`): its end is not in
-    the answer."""
+    """Whether the text was truncated to the model's maximum length (`task.max_length`)."""
     labels: tuple[str, ...] | None = None
-    """Where several may be right: those that are given, the most probable first; else None."""
+    """Multi-label tasks: the predicted labels, most probable first; otherwise None."""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -77,10 +75,10 @@ class Prediction:
 
 @dataclass(frozen=True)
 class EmbeddedText:
-    """The answer of a model that embeds."""
+    """The result of an embedding model."""
 
     vector: np.ndarray
-    """float32 (W,)."""
+    """The embedding, float32 (W,)."""
     milliseconds: float
     is_cut: bool = False
 
@@ -94,10 +92,10 @@ class EmbeddedText:
 
 
 class Deployed:
-    """An exported folder, open for questions from any number of threads.
+    """An exported model, ready for inference from any number of threads.
 
     Args:
-        threads: cores to use; None: all that this process may use.
+        threads: number of cores to use; None: all available to this process.
     Raises:
         ArtifactError: the folder is not an exported model, or is damaged.
     """
@@ -114,15 +112,16 @@ class Deployed:
     def predict(
         self, texts: Sequence[str | tuple[str, str]], *, side: Side = "query"
     ) -> list[Prediction | EmbeddedText]:
-        """Answer every text, or pair of texts, in the order given. An empty text is a text.
+        """Predict for every text or pair of texts, in input order. Empty texts are allowed.
 
         Args:
-            side: of a model that embeds: which of its two prefixes is put before the texts.
+            side: embedding models only: which of the two prefixes to put before the texts.
 
         Raises:
-            UsageError: one string instead of a list of them, something that is not text, a pair for
-                a model of single texts or the reverse; or the process was forked after loading.
-            NonFiniteError: the model gives NaN or an infinity.
+            UsageError: `texts` is a single string or contains something other than texts; pairs
+                are given to a model of single texts, or the reverse; or the process was forked
+                after loading.
+            NonFiniteError: an output is NaN or infinite.
         """
         self._require_own_process()
         if self.task.kind.answers_tokens:
@@ -148,13 +147,13 @@ class Deployed:
         return [answer for answer in answers if answer is not None]
 
     def embed(self, texts: Sequence[str], *, side: Side = "passage") -> np.ndarray:
-        """A vector for each text, float32 (N, W), in the order given.
+        """Embed texts: float32 (N, W), in input order.
 
         Args:
-            side: "query" for what is looked for, "passage" for what is found; where the model has
-                no prefixes, both are the same.
+            side: "query" for queries, "passage" for texts to be searched. Has no effect for models
+                without prefixes.
         Raises:
-            UsageError: the model does not embed; else as `predict`.
+            UsageError: not an embedding model; otherwise as `predict`.
         """
         if self.task.embedding is None:
             raise UsageError(
@@ -170,10 +169,10 @@ class Deployed:
         return unit_length(first) @ unit_length(second).T
 
     def rank(self, query: str, passages: Sequence[str]) -> list[tuple[int, float]]:
-        """The passages' numbers and scores, the best first; of equal ones the earlier first.
+        """Rank passages for a query. Returns (index, score) pairs, best first; ties in input order.
 
         Raises:
-            UsageError: the model gives no score to a pair of texts; else as `predict`.
+            UsageError: the model does not score pairs of texts; otherwise as `predict`.
         """
         if not self.task.kind.is_score:
             raise UsageError(
@@ -208,15 +207,15 @@ class Deployed:
         ]
 
     def answers(self, rows: Sequence[str | tuple[str, str]]) -> Sequence[Answered]:
-        """What the command `attar predict` prints of each row. Raises: as `predict`."""
+        """The answers that `attar predict` prints for the rows. Raises: as `predict`."""
         return self.predict(rows)
 
     def _padded(self, tokens: int) -> int:
         return min(self._runtime.padded(tokens), self.task.max_length)
 
     def _require_own_process(self) -> None:
-        """Refuse what could wait forever: no thread of a runtime lives on in a forked process, and
-        a lock that another thread held is never given back there."""
+        """Refuse to run in a forked process, where it could deadlock: the threads of the runtime do
+        not exist there, and locks held by other threads are never released."""
         if os.getpid() != self._process:
             raise UsageError(
                 f"the model in {self.folder} was loaded in process {self._process}, and this is "
@@ -232,7 +231,7 @@ class Deployed:
 
 
 def as_rows(texts: Any, num_texts: int | None, verb: str) -> list[tuple[str, ...]]:
-    """Texts and pairs as tuples of one or two strings; a string is one text, whatever is in it."""
+    """Convert texts and pairs to tuples of one or two strings."""
     if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
         raise UsageError(
             f'{verb} needs a list of texts, got one {type(texts).__name__}; write {verb}(["…"])'
@@ -283,13 +282,13 @@ def _require_tokens(encoded: Encoded) -> None:
 
 
 def _short(text: object) -> str:
-    """As Python writes it, cut for a message."""
+    """repr(text), shortened for a message."""
     written = ascii(text)
     return written if len(written) <= 60 else written[:57] + "…"
 
 
 Answer = tuple[str, float | None, dict[str, float], tuple[str, ...] | None]
-"""Label, its probability, all scores and the labels, as in `Prediction`."""
+"""label, probability, scores and labels of a `Prediction`."""
 
 
 def _classes(task: Task, logits: np.ndarray) -> list[Answer]:

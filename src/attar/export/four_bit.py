@@ -1,12 +1,12 @@
-"""The runtimes' own 4-bit kernels: weights of 4 bits on disk *and* in memory.
+"""4-bit kernels of the runtimes: weights have 4 bits on disk *and* in memory.
 
     OpenVINO      a u4 constant, unpacked inside FullyConnected; Gather reads u4 rows
-    ONNX Runtime  MatMulNBits and GatherBlockQuantized, contributed operators
+    ONNX Runtime  the contrib operators MatMulNBits and GatherBlockQuantized
 
-They were made for one token at a time, where reading weights takes the time. Both multiply floats:
-at 1 × 128 they take more than twice the time of int8 products (`attar.export.storage`), and their
-gain is memory. So they are chosen by setting, never by themselves. Scales are ours, one a row;
-where a kernel wants one a block, the row's is repeated.
+They are designed for decoding one token at a time, which is limited by memory bandwidth. Both
+multiply floats: at 1 × 128 they take more than twice the time of int8 products
+(`attar.export.storage`), so they only save memory and are used only if the recipe asks for them.
+There is one scale per row; where a kernel needs one per block, the scale of the row is repeated.
 
 Integers of more than 4 bits stay bytes. Shape letters: O rows of a weight, I columns.
 """
@@ -19,24 +19,24 @@ from torch import Tensor, nn
 from attar.export.storage import bits_needed
 
 ZERO = 8
-"""What 0 is stored as: the runtimes' own choice for symmetric 4-bit weights."""
+"""Stored value of 0, the runtimes' convention for symmetric 4-bit weights."""
 BLOCKS = (256, 128, 64, 32, 16)
-"""Sizes of a block along the columns that ONNX Runtime's kernels know."""
+"""Block sizes along the columns that ONNX Runtime's kernels support."""
 
 
 def fits(integers: Tensor, multiple_of: int = 2) -> bool:
-    """Whether the kernels can take integers (O, I): 4 bits suffice, and rows end on a byte."""
+    """Whether the kernels support integers (O, I): all fit in 4 bits, and rows fill whole bytes."""
     return bits_needed(integers.numpy()) <= 4 and integers.shape[1] % multiple_of == 0
 
 
 def nibbles(integers: Tensor) -> Tensor:
-    """Integers (O, I) of 4 bits as bytes (O, I / 2), the earlier in the lower half."""
+    """Pack 4-bit integers (O, I) into bytes (O, I / 2), the first in the lower half."""
     moved = (integers.to(torch.int16) + ZERO).to(torch.uint8)
     return (moved[:, 0::2] | (moved[:, 1::2] << 4)).contiguous()
 
 
 class _OpenVinoWeight(nn.Module):
-    """float32 (O, I) as OpenVINO's frontend recognises a u4 constant."""
+    """A float32 weight (O, I) in the form that OpenVINO's frontend recognizes as a u4 constant."""
 
     def __init__(self, integers: Tensor, scale: Tensor) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class OpenVinoLinear(nn.Module):
 
 
 class OpenVinoEmbedding(nn.Module):
-    """An embedding table of u4 in OpenVINO, whose Gather dequantizes the rows it reads."""
+    """A u4 embedding table in OpenVINO, whose Gather dequantizes the rows it reads."""
 
     def __init__(self, integers: Tensor, scale: Tensor) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""Which matrix products of an exported model really run in 8 bits here, which do not, and why.
+"""Audits which matrix products of an exported model run in 8 bits on this machine, and why others
+do not.
 
-A runtime that finds a quantizer in a place it does not know keeps computing in float without a
-word. So the runtime is asked for the graph it executes, and every product of the exported graph is
-looked up in it.
+If a runtime does not recognize the position of a quantizer, it silently computes in float. So every
+product of the exported graph is looked up in the graph that the runtime executes.
 
     OpenVINO      the executed node that contains the product: 8-bit inputs or not
     ONNX Runtime  the optimized graph: the operator that the product became
@@ -62,9 +62,9 @@ FLOAT_OPERATORS = frozenset(
 
 
 CONTEXT = " (2)"
-"""Behind the name of an attention's second product: probabilities × values."""
+"""Suffix of the name of an attention's second product, probabilities × values."""
 PRODUCTS_IN = {"MatMul": 1, "ScaledDotProductAttention": 2}
-"""OpenVINO operation → matrix products in it: scores and context are two."""
+"""OpenVINO operation → number of its matrix products: attention has scores and context."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,13 @@ class Product:
     """One matrix product and how it is executed."""
 
     name: str
-    """The module's fqn; attention's products carry a number after it."""
+    """The module's fqn; products of an attention are numbered."""
     is_int8: bool
     kernel: str
     reason: str = ""
-    """Why not in 8 bits."""
+    """Why it does not run in 8 bits."""
     precision: str = ""
-    """Types the kernel multiplies: "u8 × i8", "f32 × f32", "f32 × u4"; empty where not known."""
+    """Operand types of the kernel: "u8 × i8", "f32 × f32", "f32 × u4"; empty if unknown."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class FusionAudit:
     products: tuple[Product, ...]
 
     def as_metrics(self) -> dict[str, Any]:
-        """The counts and the exceptions, as the step reports them."""
+        """The counts and exceptions for the step's metrics."""
         slow = [product for product in self.products if not product.is_int8]
         return {
             "num_matmuls": len(self.products),
@@ -97,7 +97,7 @@ class FusionAudit:
         }
 
     def unexpected(self) -> tuple[Product, ...]:
-        """Quantized products that a kernel did not take."""
+        """Quantized products that do not run in an 8-bit kernel."""
         return tuple(product for product in self.products if product.reason == UNKNOWN_REASON)
 
     def as_json(self) -> dict[str, Any]:
@@ -105,10 +105,10 @@ class FusionAudit:
 
 
 def audit_openvino(folder: Path, qparams: ModelQParams | None) -> FusionAudit:
-    """Every MatMul of `openvino_model.xml` in the graph that OpenVINO executes.
+    """Look up every MatMul of `openvino_model.xml` in the graph that OpenVINO executes.
 
     Args:
-        qparams: of the model it was made from; None: that was float.
+        qparams: of the source model; None if it was float.
     """
     file = folder / OPENVINO_FILE
     source = the_core().read_model(file)
@@ -122,7 +122,7 @@ def audit_openvino(folder: Path, qparams: ModelQParams | None) -> FusionAudit:
     products: list[Product] = []
     for name, fqn in zip(wanted, _numbered([_module_of(name) for name in wanted]), strict=True):
         node = next((node for node in executed if node.holds(name)), None)
-        if node is None:  # renamed while attention was fused into one kernel
+        if node is None:  # renamed when attention was fused into one kernel
             node = next((n for n in executed if _module_of(n.name) == _module_of(name)), None)
         if node is None:
             products.append(Product(fqn, False, "unknown", LOST_REASON))
@@ -149,8 +149,8 @@ class _Executed:
         return bool({product, f"{product}_original"} & self.originals)
 
     def is_int8(self, is_context: bool) -> bool:
-        """Whether its product multiplies bytes; a whole attention reads queries and keys first and
-        values last."""
+        """Whether the product is computed in int8. A fused attention reads queries and keys first,
+        and values last."""
         is_attention = self.layer == "Subgraph"
         types = self.input_types[-1:] if is_context and is_attention else self.input_types[:2]
         return all(kind in ("u8", "i8") for kind in types)
@@ -170,7 +170,7 @@ def _executed_products(compiled: Any) -> Iterator[_Executed]:
 
 
 def _module_of(name: str) -> str:
-    """The module's fqn in a name such as "__module.model.bert.pooler.dense/aten::linear/MatMul"."""
+    """Extract the module's fqn from "__module.model.bert.pooler.dense/aten::linear/MatMul"."""
     return name.split("/")[0].removeprefix("__module.model.")
 
 
@@ -226,14 +226,14 @@ def _reason(fqn: str, left_in_attention: bool, precision: str, qparams: ModelQPa
         return FOUR_BIT_REASON
     if left_in_attention:
         return ATTENTION_REASON
-    # which sites a Linear reads is not known here: any that was left may be the cause
+    # the sites that a Linear reads are unknown here, so any float site may be the reason
     left = set(qparams.float_tensors)
     is_left = f"{fqn}.weight" in left or any(":" in name for name in left)
     return LEFT_REASON if is_left else UNKNOWN_REASON
 
 
 def _numbered(names: Sequence[str]) -> list[str]:
-    """Names made distinct.
+    """Make names unique by adding numbers.
 
     Example:
         >>> _numbered(["a", "b", "a"])

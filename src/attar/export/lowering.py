@@ -1,19 +1,19 @@
-"""A quantized model rewritten so that a plain trace of it is already the graph a runtime wants.
+"""Rewrites a quantized model so that a plain trace of it is the graph that a runtime needs.
 
-The replacing is done in torch, where modules have names, instead of in an exported graph. Every
-Linear and every embedding table becomes a module that holds the int8 integers and says in its own
-forward how the runtime spells "integers × scales"; every site gets the runtime's quantizer.
+Modules are replaced in torch, where they have names, instead of in the exported graph. Every Linear
+and embedding table becomes a module that holds int8 integers and dequantizes them in the form that
+the runtime recognizes; every site gets the runtime's quantizer.
 
     Linear       y = x · dequantize(W_int8, scale per row)ᵀ + bias
-    Embedding    y = scale[id] · W_int8[id]          one row is dequantized, never the table
+    Embedding    y = scale[id] · W_int8[id]          only the rows read are dequantized
     site         x̂ = dequantize(quantize(x))
 
-Fewer than 8 bits lie on a part of the 8-bit grid: integers of a 4-bit weight are int8 of at most
-±7, and a 4-bit activation is clipped to its own range first, then put on the same points of a u8
-grid. The attention mask is made additive once, in front (`OnePass`), instead of by the
-library's general code for masks, which is traced into dozens of small operations.
+With fewer than 8 bits, a part of the 8-bit grid is used: the integers of a 4-bit weight are int8
+values up to ±7, and a 4-bit activation is first clipped to its range, then rounded to the same
+points on a u8 grid. The additive attention mask is computed once at the start (`OnePass`), because
+the general mask code of transformers is traced into dozens of small operations.
 
-Sites that stay float in a runtime: `float_sites`.
+See `float_sites` for the sites that stay float.
 Shape letters: B texts, T tokens, O rows of a weight, I columns.
 """
 
@@ -46,15 +46,15 @@ MakeWeight = Callable[[nn.Module, Tensor, Tensor], nn.Module]
 """(the float Linear or Embedding, int8 integers (O, I), float32 scales (O,)) → its replacement."""
 MakeSite = Callable[[SiteQParams], nn.Module]
 MoveFactors = Callable[[PreTrainedModel, Integers], None]
-"""Finds another place for the factors on a migrated model's shortcuts; may change the integers."""
+"""Moves the factors on residual connections of a migrated model; may change the integers."""
 
 
 class OnePass(nn.Module):
-    """The whole graph: int64 inputs (B, T) to logits (B, C), to those of every token (B, T, C), or
-    to vectors (B, W).
+    """The whole graph: int64 inputs (B, T) → logits (B, C), token logits (B, T, C), or embeddings
+    (B, W).
 
     Args:
-        embeds: the model answers with vectors.
+        embeds: whether it is an embedding model.
     """
 
     def __init__(self, model: PreTrainedModel, *, embeds: bool = False) -> None:
@@ -63,9 +63,9 @@ class OnePass(nn.Module):
         self.embeds = embeds
         has_windows = "sliding_attention" in (getattr(model.config, "layer_types", None) or ())
         self.window = model.config.sliding_window if has_windows else None
-        """Tokens on each side that a block with local attention sees."""
+        """Number of tokens on each side within local attention."""
         self.adds_mask = FAMILIES[model.config.model_type].stacks[0].attention.is_plain
-        """Whether the mask is added to scores; DeBERTa fills them in by itself."""
+        """Whether the mask is added to the scores; DeBERTa applies the mask itself."""
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
@@ -92,7 +92,7 @@ class OnePass(nn.Module):
 
 
 LARGEST = torch.finfo(torch.float32).min
-"""Added to the score of a padded position: its probability becomes exactly 0."""
+"""Added to the scores of padded positions, whose probabilities become exactly 0."""
 
 
 def is_quantized(model_folder: Path) -> bool:
@@ -104,11 +104,11 @@ def embeds(task: Task | None) -> bool:
 
 
 def float_graph(model_folder: Path) -> OnePass:
-    """A float model ready to be traced.
+    """Prepare a float model for tracing.
 
     Raises:
-        ModelError: no fine-tuned encoder. A decoder masks the future as well, which the additive
-            padding mask above cannot say.
+        ModelError: not a fine-tuned encoder. Decoders also need a causal mask, which `OnePass` does
+            not have.
     """
     loaded = load_model(model_folder, attention="eager")
     _require_encoder(loaded)
@@ -116,7 +116,7 @@ def float_graph(model_folder: Path) -> OnePass:
 
 
 def _require_encoder(loaded: LoadedModel) -> None:
-    """Refuse what one text in and one row of logits out does not describe."""
+    """Refuse models that are not encoders."""
     stacks = anatomy_of(loaded.model).stacks
     is_encoder = len(stacks) == 1 and not stacks[0].row.is_causal
     if loaded.task is None or not is_encoder:
@@ -134,10 +134,10 @@ def lower(
     move_factors: MoveFactors,
     runtime: str = "",
 ) -> OnePass:
-    """The quantized model of a folder with every weight and every site replaced.
+    """Load the quantized model of a folder and replace all of its weights and sites.
 
     Args:
-        runtime: which it is for; it decides what stays float.
+        runtime: the target runtime, which determines the sites that stay float.
     Raises:
         ArtifactError, ModelError: as `load_simulated` and `float_graph`.
     """
@@ -159,7 +159,7 @@ def lower(
 
 
 class IntegerEmbedding(nn.Module):
-    """Rows of int8 with a scale each; the same in every runtime."""
+    """An int8 embedding table with one scale per row, for any runtime."""
 
     def __init__(self, integers: Tensor, scale: Tensor) -> None:
         super().__init__()
@@ -168,7 +168,7 @@ class IntegerEmbedding(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The whole table, which DeBERTa reads at once for its positions."""
+        """The dequantized table, which DeBERTa reads as a whole for its relative positions."""
         return self.get_buffer("integers").to(torch.float32) * self.get_buffer("scale")
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -177,8 +177,8 @@ class IntegerEmbedding(nn.Module):
 
 
 def example_inputs(input_names: tuple[str, ...]) -> dict[str, Tensor]:
-    """A batch to trace with: more than one text and an odd length, so that no size is taken for a
-    constant of another meaning; the second text is padded.
+    """A batch for tracing. It has several texts and an odd length, so that sizes are not confused
+    with constants of the model; the second text is padded.
     """
     mask = torch.ones(2, 11, dtype=torch.int64)
     mask[1, 7:] = 0

@@ -1,7 +1,7 @@
-"""The model card of a folder that is about to be published: the export's own, completed with what
-evaluate steps of the same run measured, and with a license.
+"""Completes the model card of an exported folder for publishing, with the results of evaluate steps
+of the same run and a license.
 
-An evaluate step belongs to an export if it read the artifact with the export's key. Imports no
+The evaluate steps of an export are those that read the artifact with the export's key. Imports no
 torch.
 """
 
@@ -24,16 +24,16 @@ FENCE = "---\n"
 
 @dataclass(frozen=True)
 class Measured:
-    """What one evaluate step says of one exported model."""
+    """Results of one evaluate step for one exported model."""
 
     name: str
-    """Of the export step."""
+    """Name of the export step."""
     metrics: Mapping[str, Any]
-    """Of the whole evaluation: data, models, differences, machine."""
+    """Metrics of the whole evaluate step: data, models, differences, machine."""
 
     @property
     def figures(self) -> Mapping[str, Any]:
-        """Of this model."""
+        """Metrics of this model."""
         return self.metrics["models"][self.name]
 
     @property
@@ -44,7 +44,7 @@ class Measured:
 
 
 def evaluations_of(folder: Path) -> list[Measured]:
-    """What the evaluate steps beside an export measured of it, in the order of their names."""
+    """Results of the run's evaluate steps for an exported model, sorted by step name."""
     if not has_entry(folder / RESULT_FILE):
         return []
     export = read_result(folder)
@@ -63,12 +63,12 @@ def _of(evaluation: Result, export: Result) -> list[Measured]:
 
 
 def measured_card(folder: Path, license: str | None) -> str:
-    """The whole card.
+    """The completed card.
 
     Args:
-        license: an identifier as the hub knows it, such as apache-2.0; None: not stated.
+        license: identifier of the hub, such as apache-2.0; None: not stated.
     Raises:
-        ArtifactError: the folder has no card, or one without a YAML header.
+        ArtifactError: the folder has no card, or the card has no YAML header.
     """
     file = folder / CARD_FILE
     card = file.read_text(encoding="utf-8") if has_entry(file) else ""

@@ -1,9 +1,9 @@
-"""`README.md` of an exported folder: what it is, what it was made from, and what is not known.
+"""The model card (`README.md`) of an exported folder.
 
-An export measures its own parity and size; quality and latency come later, from an evaluate step.
-So there are two cards: the export writes one without them, and `attar push` completes it with what
-was measured since (`measured_card`), as text and as the hub's `model-index`. The license is the
-user's to state: that of the base model and of the data decides. Imports no torch.
+An export step measures parity and size; quality and latency come later from an evaluate step. So
+the export writes a card without them, and `attar push` completes it with the results
+(`measured_card`), as text and as the hub's `model-index`. The license must be set by the user,
+because it depends on the base model and the data. Imports no torch.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from attar.numerics.statistics import most_unseen
 from attar.tasks.task import Task
 
 if TYPE_CHECKING:
-    from attar.export.parity import ParityResult  # whose module loads torch
+    from attar.export.parity import ParityResult  # `parity` imports torch
 
 CARD_FILE = "README.md"
 RUNTIMES = {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime", "safetensors": "attar and torch"}
@@ -34,7 +34,7 @@ NOT_MEASURED = (
     "- Accuracy and latency are not stated here: measure them on your data and machine with "
     "`attar evaluate`."
 )
-"""What a completed card has in place of these two lines."""
+"""The two lines that are replaced in a completed card."""
 DATA_WORDS = {
     "glue": "GLUE's {task}, under the license of that task's own publisher",
     "summarization": "{task}, under its publisher's license",
@@ -44,9 +44,9 @@ DATA_WORDS = {
     "files": "files of the author; their license is not known here",
     "corpus": "a corpus made before; its license is not known here",
 }
-"""Source → what the card says of it."""
+"""Data source → its description in the card."""
 MOST_LABELS, MOST_NAME = 50, 100
-"""Labels listed, and characters of a name."""
+"""Maximum number of labels to list, and of characters of a name."""
 STORED = {
     "packed": "Integers below 8 bits are stored packed; ",
     "int8": "Every integer is stored in one byte; ",
@@ -77,11 +77,11 @@ def write_model_card(
     """Write the card.
 
     Args:
-        numbers: what it computes with, in words, such as `ModelQParams.words`.
-        lineage: one line of Markdown a step that the model went through, first to last.
-        base_model: hub id of the model that the first step started from, if it has one.
-        datasets: hub ids of what it learned from.
-        data: one line of Markdown for each data table it learned from.
+        numbers: description of the number formats, such as `ModelQParams.words`.
+        lineage: one line of Markdown per step that the model went through, first to last.
+        base_model: hub id of the model that the first step started from, if there is one.
+        datasets: hub ids of the training datasets.
+        data: one line of Markdown per data table used for training.
     """
     sections = [
         _front_matter(task, deployment, base_model, datasets),
@@ -170,7 +170,7 @@ def _figures(task: Task, parity: ParityResult, audit: FusionAudit) -> str:
         f"- {counts['num_int8']} of {counts['num_matmuls']} matrix products run in 8 bits on the "
         f"exporting machine{_four_bit(audit)} (`fusion_audit.json` names the others, and why).",
     ]
-    if parity.error_ratio is not None:  # there is a quantization error to measure by
+    if parity.error_ratio is not None:  # only for quantized activations
         lines.append(
             f"- On {parity.examples} texts the deployed logits differ from the simulated ones by "
             f"{parity.relative_error:.2f} of the quantization error{_flips(parity, task)}. Its own "
@@ -186,7 +186,7 @@ def _figures(task: Task, parity: ParityResult, audit: FusionAudit) -> str:
 
 
 def _flips(parity: ParityResult, task: Task) -> str:
-    """How many labels differ; none of n says no more than below a share of about 3/n."""
+    """Number of label flips. None of n only shows that their share is below about 3/n."""
     if parity.vectors is not None:
         return (
             f"; the cosine between both vectors of a text is {parity.vectors['cosine']:.5f} on "
@@ -220,7 +220,7 @@ def _limits(task: Task, deployment: Deployment) -> str:
 
 
 def _cpu_limit(deployment: Deployment) -> str:
-    """What a CPU without int8 dot products makes of it; only ONNX Runtime's kernels saturate."""
+    """Note about CPUs without int8 dot products, where ONNX Runtime's kernels saturate."""
     without = "- A CPU without int8 dot products (VNNI on x86)"
     if deployment.format == "onnxruntime" and deployment.cpu.get("int8"):
         return (
@@ -232,7 +232,7 @@ def _cpu_limit(deployment: Deployment) -> str:
 
 
 def lineage_of(model: str, recipe: Mapping[str, Any]) -> list[str]:
-    """One line of Markdown for each step back to the first model, oldest first."""
+    """One line of Markdown per step since the first model, oldest first."""
     *made, first = _chain(model, recipe)
     steps = recipe.get("steps", {})
     lines = [f"{for_markdown_code(word)}: {_described(steps[word])}" for word in made]
@@ -242,7 +242,7 @@ def lineage_of(model: str, recipe: Mapping[str, Any]) -> list[str]:
 
 
 def base_model_of(model: str, recipe: Mapping[str, Any], recipe_folder: Path) -> str | None:
-    """The hub id of the first model; None for one that is not from the hub."""
+    """The hub id of the first model; None if it is not from the hub."""
     *_, first = _chain(model, recipe)
     if first is None or (recipe_folder / first).exists():
         return None
@@ -253,7 +253,7 @@ def base_model_of(model: str, recipe: Mapping[str, Any], recipe_folder: Path) ->
 
 
 def datasets_of(model: str, recipe: Mapping[str, Any]) -> list[str]:
-    """Hub ids of the data sets that the steps of the lineage learned from."""
+    """Hub ids of the training datasets of the lineage."""
     *made, _ = _chain(model, recipe)
     tables, steps = recipe.get("data", {}), recipe.get("steps", {})
     sources = {tables.get(steps[word].get("data"), {}).get("source") for word in made}
@@ -261,7 +261,7 @@ def datasets_of(model: str, recipe: Mapping[str, Any]) -> list[str]:
 
 
 def data_of_lineage(model: str, recipe: Mapping[str, Any]) -> list[str]:
-    """A line of Markdown for each data table that the steps of the lineage learned from."""
+    """A line of Markdown for each data table used for training in the lineage."""
     *made, _ = _chain(model, recipe)
     steps, tables = recipe.get("steps", {}), recipe.get("data", {})
     names = [name for word in made if isinstance(name := steps[word].get("data"), str)]
@@ -275,8 +275,8 @@ def data_of_lineage(model: str, recipe: Mapping[str, Any]) -> list[str]:
 
 
 def _chain(model: str, recipe: Mapping[str, Any]) -> Iterator[Any]:
-    """The steps from the last to the first, then the word for the model they started from; None
-    where that is none, such as one of random weights."""
+    """The steps from last to first, followed by the name of the model they started from, or None
+    for random weights."""
     steps = recipe.get("steps", {})
     seen: set[str] = set()
     word: Any = model
@@ -294,7 +294,7 @@ def _public(word: str) -> str:
 
 
 def _described(step: Mapping[str, Any]) -> str:
-    """What one step does, in the recipe's own words."""
+    """Description of one step, in terms of the recipe."""
     kind = for_markdown(step.get("run"))
     told = [f"{kind} on data {for_markdown_code(step['data'])}" if "data" in step else kind]
     reference = step.get("model")
@@ -309,7 +309,7 @@ def _described(step: Mapping[str, Any]) -> str:
 
 
 def _changes(reference: Mapping[str, Any]) -> str:
-    """What was made of another model before it was trained."""
+    """Description of how a student was derived from another model before training."""
     source = for_markdown_code(_public(str(reference["from"])))
     told = [f"starting from {source}"]
     if reference.get("keep_blocks"):

@@ -1,19 +1,19 @@
-"""A migrated model's shortcuts, at as little time as each runtime allows.
+"""Moves the scales and shifts on residual connections of a migrated model, to reduce latency.
 
-The problem: a transform leaves y = s ⊙ x̂ + z on the shortcut around a sublayer (Restore), and a
-runtime executes that as one or two passes more over the tensor, twelve times in six blocks. The
-idea: z, and s where the runtime takes it along, belong to constants that are there anyway. With the
-sublayer's last map W a + b, whose output the shortcut is added to:
+A transform leaves y = s ⊙ x̂ + z on the residual connection around a sublayer (`Restore`). A runtime
+executes this as one or two more passes over the tensor, twelve times in six blocks. To avoid this,
+z, and s if the runtime can fuse it, are folded into constants. With the last linear layer W a + b
+of the sublayer, to whose output the residual is added:
 
     both          z goes into the bias:   W a + (b + z) + s ⊙ x̂
-    OpenVINO      = s ⊙ ((W / s) a + (b + z) / s + x̂)    a factor after the sum, which its kernel
-                  takes along; W / s is another scale for each row of integers
-    ONNX Runtime  s stays a factor on the shortcut, one Mul, which takes 2 % of the time at most
-                  (benchmarks/results/migration-latency). As the scale a channel of a
-                  DequantizeLinear it would be no kernel and 15 %: that one goes value by value
+    OpenVINO      = s ⊙ ((W / s) a + (b + z) / s + x̂)    the factor after the sum is fused into the
+                  kernel; W / s only changes the scale of each row of integers
+    ONNX Runtime  s stays a factor on the residual, one Mul, which takes at most 2 % of the time
+                  (benchmarks/results/migration-latency). As the per-channel scale of a
+                  DequantizeLinear it would not be fused and would take 15 %
 
-Both are exact up to float32's rounding. Left out: adders without exactly one Linear, and factors of
-0, which have no inverse: their Restore stays as it is, right and a kernel slower.
+Both are exact up to float32 rounding. Left out: sublayers whose adder does not have exactly one
+Linear, and factors of 0, which have no inverse. Their Restore is kept, which is correct but slower.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ Integers = dict[str, tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class MovedShortcut:
-    """A Restore whose constants have other places to be."""
+    """A Restore whose constants can be moved."""
 
     restore: Restore
     owner: nn.Module
-    """Holds the Restore, and adds."""
+    """The module that holds the Restore and adds the residual."""
     linear: str
-    """Name of the map whose output the shortcut is added to."""
+    """Name of the linear layer to whose output the residual is added."""
     norm: nn.Module
-    """Reads the sum."""
+    """The norm that reads the sum."""
 
 
 def moved_shortcuts(model: PreTrainedModel) -> Iterator[MovedShortcut]:
-    """Every restored shortcut whose adder holds exactly one Linear, with a bias."""
+    """Every Restore whose adder holds exactly one Linear, with a bias."""
     if not any(isinstance(module, Restore) for module in model.modules()):
         return
     for site in anatomy_of(model).norm_sites:
@@ -64,7 +64,7 @@ def moved_shortcuts(model: PreTrainedModel) -> Iterator[MovedShortcut]:
 
 
 def factor_behind_sum_(model: PreTrainedModel, integers: Integers) -> None:
-    """OpenVINO's way. Changes `integers` and biases; to be called before weights are replaced."""
+    """The OpenVINO variant. Changes `integers` and biases; call before weights are replaced."""
     for moved in list(moved_shortcuts(model)):
         scale, shift = moved.restore.scale, moved.restore.shift
         if not bool((scale != 0).all()):
@@ -73,7 +73,7 @@ def factor_behind_sum_(model: PreTrainedModel, integers: Integers) -> None:
         name = f"{moved.linear}.weight"
         with torch.no_grad():
             linear.bias.copy_((linear.bias + shift) / scale)
-            if name in integers:  # scales of weights are positive: a sign goes into the integers
+            if name in integers:  # weight scales are positive, so the sign goes into the integers
                 values, scales = integers[name]
                 signs = scale.sign().to(values.dtype)
                 integers[name] = values * signs[:, None], scales / scale.abs()
@@ -90,7 +90,7 @@ def _through_factor(norm: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def shift_in_bias_(model: PreTrainedModel, integers: Integers) -> None:
-    """ONNX Runtime's way. Called before weights are replaced."""
+    """The ONNX Runtime variant. Call before weights are replaced."""
     for moved in list(moved_shortcuts(model)):
         linear: Any = model.get_submodule(moved.linear)
         with torch.no_grad():

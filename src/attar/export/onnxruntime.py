@@ -1,18 +1,18 @@
-"""ONNX Runtime: the lowered model with its quantizers written out as ONNX operators.
+"""ONNX Runtime: exports the lowered model with its quantizers as ONNX operators.
 
-torch's exporter cannot translate fake-quantize. It can pass on operators that it is given by name
-(`torch.onnx.ops.symbolic`), so the lowered modules name QuantizeLinear and DequantizeLinear
-themselves and the exported graph is finished. Three rules make ONNX Runtime use its int8 kernels:
+torch's exporter cannot translate fake-quantize, but it can emit operators by name
+(`torch.onnx.ops.symbolic`). So the lowered modules emit QuantizeLinear and DequantizeLinear
+themselves. ONNX Runtime uses its int8 kernels under three conditions:
 
-- activations u8, weights s8 with a scale per column, stored (I, O) as its kernels want them;
-- no quantizer right after a product: the sums leave as float (`MatMulIntegerToFloat`) and the
-  bias is added there;
-- a product of two-dimensional inputs plus a bias would become `Gemm`, which has no such kernel, so
-  those inputs (pooler, classifier) get a third dimension for the moment of the product.
+- activations are u8 and weights s8 with a scale per column, stored as (I, O);
+- no quantizer directly follows a product: the sums stay float (`MatMulIntegerToFloat`), and the
+  bias is added to them;
+- products have three-dimensional inputs: with two dimensions and a bias they would become `Gemm`,
+  which has no int8 kernel, so the inputs of pooler and classifier get a temporary dimension.
 
-CPUs without dot products of bytes (VNNI) add pairs of u8 × s8 in 16 bits, which saturates. There
-weights are stored unsigned, around 128: the kernels for u8 × u8 widen first. Slower, and exact; no
-bit of the weights is given up.
+CPUs without int8 dot products (VNNI) add pairs of u8 × s8 products in 16 bits, which can saturate.
+For them weights are stored unsigned with zero point 128: the u8 × u8 kernels widen first. This is
+slower but exact, and keeps all bits of the weights.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ from attar.models.deployed.runtimes import ONNX_FILE
 from attar.models.simulated.qparams import SiteQParams
 
 OPSET = 21
-"""The first in which QuantizeLinear and its inverse know all the 8-bit types they are used with."""
+"""The first opset whose QuantizeLinear and DequantizeLinear support all 8-bit types used here."""
 MOST_TEXTS, MOST_TOKENS = 4096, 8192
-"""Upper ends of the open dimensions; the exporter wants some."""
+"""Upper bounds of the dynamic dimensions, which the exporter requires."""
 
 
 class IntegerMatMul(nn.Module):
@@ -78,7 +78,7 @@ class IntegerMatMul(nn.Module):
 
 
 class QuantizeDequantize(nn.Module):
-    """A site's grid as QuantizeLinear → DequantizeLinear on unsigned bytes."""
+    """The quantizer of a site as QuantizeLinear → DequantizeLinear with u8."""
 
     def __init__(self, site: SiteQParams) -> None:
         super().__init__()
@@ -99,7 +99,8 @@ class QuantizeDequantize(nn.Module):
 def _operator(
     name: str, inputs: list[Tensor], dtype: torch.dtype, like: Tensor, **attrs: int
 ) -> Tensor:
-    """An ONNX operator by name; a stand-in of the right type and shape until it is exported."""
+    """Emit an ONNX operator by name. Before export, it is a placeholder with the right dtype and
+    shape."""
     return torch.onnx.ops.symbolic(name, inputs, {**attrs}, dtype=dtype, shape=like.shape)
 
 
@@ -111,10 +112,10 @@ def write_onnx(
     signed_weights: bool = True,
     storage: WeightStorage = "packed",
 ) -> None:
-    """Write `model.onnx`, batch and length left open.
+    """Write `model.onnx`, with dynamic batch size and length.
 
     Args:
-        signed_weights: False on a CPU without int8 dot products; see above.
+        signed_weights: False for CPUs without int8 dot products; see above.
     Raises:
         ResourceError: the disk is full.
     """
@@ -171,8 +172,8 @@ def _four_bit_weight(
 
 
 def _tidy_(graph: Any) -> None:
-    """Name every product after its module, and drop what only the exporter needs."""
-    # shapes and types noted on the way are those of the stand-ins, no part of the model
+    """Name every product after its module, and remove the exporter's annotations."""
+    # the recorded shapes and types are those of the placeholders
     del graph.value_info[:]
     taken: Counter[str] = Counter()
     for node in graph.node:
@@ -188,7 +189,7 @@ def _tidy_(graph: Any) -> None:
 
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """The exporter's remarks on its own inside; its errors still come."""
+    """Context manager that silences warnings and logs of the exporter, but not its errors."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,12 +1,12 @@
-"""An exported model of any task, opened: a class for each shape of an answer.
+"""Opens exported models of any task, with one class per type of answer.
 
     row      Deployed   predict(texts)       class or number of each text
-    rank     Deployed   rank(query, texts)   texts by how well they answer a query
-    vector   Deployed   embed(texts)         a vector for each text
-    tags     Tagger     tag(texts)           marks in each text
-    quote    Quoter     answer(pairs)        part of a text that answers a question
+    rank     Deployed   rank(query, texts)   texts ranked by relevance to a query
+    vector   Deployed   embed(texts)         embedding of each text
+    tags     Tagger     tag(texts)           entities in each text
+    quote    Quoter     answer(pairs)        span of a text that answers a question
 
-A long text of the last two is read in windows that overlap, so all of it is read. Imports no torch.
+The last two read long texts in overlapping windows. Imports no torch.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class _ReaderInWindows(Deployed):
         self._windows = WindowEncoder(self.folder, self.task)
 
     def _logits_of(self, windows: Windows) -> np.ndarray:
-        """Of each token of all windows, (tokens, C)."""
+        """Logits of each token of all windows, (tokens, C)."""
         batches = longest_first(windows.encoded.lengths, BATCH_SIZE)
         model = f"the model in {self.folder}"
         logits = self._runtime.logits
@@ -47,25 +47,25 @@ class _ReaderInWindows(Deployed):
 
 @dataclass(frozen=True)
 class Entity:
-    """A marked part of a text."""
+    """An entity in a text."""
 
     text: str
     label: str
     start: int
-    """Its first character; of a list of words, in the words joined by one space each."""
+    """Offset of its first character. For a list of words, in the words joined by spaces."""
     end: int
-    """The character behind its last."""
+    """Offset after its last character."""
     probability: float
-    """Mean probability of the tags of its words, 0 to 1."""
+    """Mean probability of its words' tags, 0 to 1."""
 
 
 @dataclass(frozen=True)
 class Tagged:
-    """What is marked in one text, and how long that took."""
+    """The entities of one text, and the time taken."""
 
     entities: list[Entity]
     milliseconds: float
-    """Of all texts that were asked together, over their number."""
+    """Time of the call, divided by the number of texts."""
     is_cut: bool = False
 
     def as_json(self) -> dict[str, Any]:
@@ -81,21 +81,20 @@ class Tagged:
 
 
 class Tagger(_ReaderInWindows):
-    """An exported model that tags words."""
+    """An exported token classifier."""
 
     def tag(self, texts: Sequence[str | Sequence[str]]) -> list[list[Entity]]:
-        """The marked parts of every text, in the order given. A text is a string, or a list of its
-        words.
+        """Find the entities of every text, in input order. A text is a string or a list of words.
 
         Raises:
-            UsageError: one string instead of a list of them, something that is not text, or the
+            UsageError: `texts` is a single string or contains something other than texts, or the
                 process was forked after loading.
-            NonFiniteError: the model gives NaN or an infinity.
+            NonFiniteError: an output is NaN or infinite.
         """
         return [tagged.entities for tagged in self.answers(texts)]
 
     def answers(self, rows: Sequence[str | Sequence[str]]) -> list[Tagged]:
-        """The same with the time it took. Raises: as `tag`."""
+        """Like `tag`, with the time taken. Raises: as `tag`."""
         self._require_own_process()
         texts, marks = _texts_and_words(rows)
         if not texts:
@@ -112,7 +111,7 @@ class Tagger(_ReaderInWindows):
 
 
 def _texts_and_words(rows: Any) -> tuple[list[str], list[Marks | None]]:
-    """Strings as they are, and lists of words joined, with where each word stands."""
+    """Strings unchanged; lists of words joined by spaces, with the position of each word."""
     if isinstance(rows, str | bytes) or not isinstance(rows, Iterable):
         raise UsageError(
             f'tag needs a list of texts, got one {type(rows).__name__}; write tag(["…"])'
@@ -135,27 +134,27 @@ def _texts_and_words(rows: Any) -> tuple[list[str], list[Marks | None]]:
 
 @dataclass(frozen=True)
 class Quotation:
-    """The part of a text that answers a question."""
+    """The span of a text that answers a question."""
 
     text: str
-    """"": the text does not answer it."""
+    """The answer; "" if the text does not contain one."""
     start: int
-    """Its first character."""
+    """Offset of its first character."""
     end: int
-    """The character behind its last; equal to `start` where there is no answer."""
+    """Offset after its last character; equal to `start` if there is no answer."""
     probability: float
-    """Of this answer among all parts of the text and none, 0 to 1."""
+    """Probability of this answer among all spans of the text and no answer, 0 to 1."""
 
 
 @dataclass(frozen=True)
 class Quoted:
-    """An answer, and how long it took."""
+    """An answer, and the time taken."""
 
     answer: Quotation
     milliseconds: float
-    """Of all questions that were asked together, over their number."""
+    """Time of the call, divided by the number of questions."""
     is_cut: bool = False
-    """Whether the question has more tokens than fit."""
+    """Whether the question was truncated."""
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self.answer), "milliseconds": self.milliseconds, "is_cut": self.is_cut}
@@ -168,20 +167,20 @@ class Quoted:
 
 
 class Quoter(_ReaderInWindows):
-    """An exported model that answers questions from texts."""
+    """An exported model for extractive question answering."""
 
     def answer(self, pairs: Sequence[tuple[str, str]]) -> list[Quotation]:
-        """The answer to each (question, text), in the order given.
+        """Answer each (question, text) pair, in input order.
 
         Raises:
-            UsageError: one pair instead of a list of them, something that is not text, or the
+            UsageError: `pairs` is a single pair or contains something other than texts, or the
                 process was forked after loading.
-            NonFiniteError: the model gives NaN or an infinity.
+            NonFiniteError: an output is NaN or infinite.
         """
         return [quoted.answer for quoted in self.answers(pairs)]
 
     def answers(self, rows: Sequence[str | tuple[str, str]]) -> list[Quoted]:
-        """The same with the time it took. Raises: as `answer`."""
+        """Like `answer`, with the time taken. Raises: as `answer`."""
         self._require_own_process()
         texts = as_rows(rows, 2, "answer")
         if not texts:
@@ -208,19 +207,19 @@ OPENED: Mapping[Answer, type[Deployed]] = {
     "tags": Tagger,
     "quote": Quoter,
 }
-"""Shape of an answer → what gives it."""
+"""Type of answer → class that gives it."""
 
 
 def open_exported(folder: str | Path, threads: int | None = None) -> Deployed:
     """Open an exported folder.
 
     Args:
-        threads: cores to use; None: all that this process may use.
+        threads: number of cores to use; None: all available to this process.
     Raises:
         ArtifactError: the folder is not an exported model, or is damaged.
     """
     from attar.models.deployed.runtimes import Deployment
 
-    Deployment.read(Path(folder))  # says what is wrong with a folder that is none
+    Deployment.read(Path(folder))  # raises if it is not an exported model
     answer = Task.read(Path(folder)).kind.answer
-    return OPENED.get(answer, Deployed)(folder, threads)  # which refuses what cannot be exported
+    return OPENED.get(answer, Deployed)(folder, threads)  # raises for tasks that cannot be exported

@@ -1,16 +1,15 @@
-"""OpenVINO: the lowered model, traced once, with int8 weights in the file.
+"""OpenVINO: exports a trace of the lowered model, with int8 weights in the file.
 
-OpenVINO's PyTorch frontend reads torch's own fake-quantize as its `FakeQuantize`, and
-int8 → float → × scale as a quantized weight. When the model is compiled, its low-precision passes
-move both into the kernels: u8 activations × i8 weights. No quantizer is inserted into a graph by
-us; what is done to it afterwards is only that constants are stored at their true size
-(`attar.export.storage`).
+OpenVINO's PyTorch frontend reads torch's fake-quantize as its `FakeQuantize`, and
+int8 → float → × scale as a quantized weight. When the model is compiled, low-precision passes fuse
+both into the kernels: u8 activations × i8 weights. The converted graph is changed only to store
+constants at their true size (`attar.export.storage`).
 
-OpenVINO would report each conversion over the network. `require` imports it without its reporter;
-where the caller imported it before, the reporter is replaced for the time of the conversion.
+OpenVINO reports each conversion over the network. `require` imports it without this telemetry; if
+the caller has already imported it, telemetry is disabled during the conversion.
 
-On the way: TorchScript's tracer warns that Python values become constants. Which ones matter is not
-a question for reading but for running: the parity check compares texts of many lengths.
+TorchScript's tracer warns that Python values become constants. Whether that matters is tested by
+the parity check, which compares texts of many lengths.
 """
 
 from __future__ import annotations
@@ -45,13 +44,13 @@ from attar.models.simulated.qparams import SiteQParams
 from attar.models.structure.site_kinds import SCORE_KINDS
 
 XML_BYTES = 550
-"""Of an operation with its ports; measured: 476 to 483 over float, int8 and 4-bit graphs."""
+"""Size of an operation with its ports; measured: 476 to 483 in float, int8 and 4-bit graphs."""
 BYTE_MIN, BYTE_MAX = 0, 255
-"""Activations are unsigned bytes in the kernels; 256 levels are what the passes recognise."""
+"""Activations are u8 in the kernels; the passes recognize only 256 levels."""
 
 
 class IntegerLinear(nn.Module):
-    """A Linear that keeps int8; OpenVINO moves the scales after the integer product."""
+    """A Linear with int8 weights; OpenVINO applies the scales after the integer product."""
 
     def __init__(self, linear: nn.Linear, integers: Tensor, scale: Tensor) -> None:
         super().__init__()
@@ -65,8 +64,8 @@ class IntegerLinear(nn.Module):
 
 
 class ByteQuantizer(nn.Module):
-    """Any grid of at most 8 bits, spelled on the 256 points of a byte. Those of symmetric queries
-    and keys lie around zero, which is how OpenVINO knows signed bytes without a zero point."""
+    """A grid of at most 8 bits, expressed with the 256 levels of a byte. Grids of symmetric queries
+    and keys are centred at zero, which OpenVINO recognizes as i8 without a zero point."""
 
     def __init__(self, site: SiteQParams) -> None:
         super().__init__()
@@ -92,7 +91,7 @@ def write_openvino(
     *,
     storage: WeightStorage = "packed",
 ) -> None:
-    """Write `openvino_model.xml` and `.bin`, batch and length left open.
+    """Write `openvino_model.xml` and `.bin`, with dynamic batch size and length.
 
     Raises:
         ModelError: OpenVINO cannot read a trace of the model.
@@ -110,7 +109,7 @@ def write_openvino(
             "it "
             'with format = "onnxruntime"'
         )
-    # The trace touches every property, also those transformers warns about when they are read.
+    # Tracing reads every property, including deprecated ones of transformers.
     with (
         warnings.catch_warnings(),
         quiet_transformers(),
@@ -118,10 +117,10 @@ def write_openvino(
         nothing_reported(),
     ):
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # pyright: ignore[reportPrivateImportUsage]
-        warnings.simplefilter("ignore", FutureWarning)  # of transformers' properties, read by it
-        warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript's own
+        warnings.simplefilter("ignore", FutureWarning)  # from these properties
+        warnings.simplefilter("ignore", DeprecationWarning)  # from TorchScript
         graph = openvino.convert_model(module.eval(), example_input=example_inputs(input_names))
-    for port in graph.inputs:  # tracing leaves numbers beside the names
+    for port in graph.inputs:  # tracing adds numbers to the names
         port.get_tensor().set_names(port.get_names() & set(input_names))
     graph.outputs[0].get_tensor().set_names({"logits"})
     if storage != "int8":
@@ -131,14 +130,14 @@ def write_openvino(
         try:
             openvino.save_model(graph, folder / OPENVINO_FILE, compress_to_fp16=False)
         except RuntimeError as error:
-            # its C++ streams name no cause: "basic_ios::clear: iostream error"
+            # C++ streams do not give the cause: "basic_ios::clear: iostream error"
             if "iostream error" not in str(error) or shutil.disk_usage(folder).free >= needed:
                 raise
             raise OSError(errno.ENOSPC, str(error)) from error
 
 
 def _bytes_of(graph: Any) -> int:
-    """What the files of a graph take, to some percent: its weights, and XML for each operation."""
+    """Approximate size of the files of a graph: its weights, and XML for each operation."""
     operations = graph.get_ops()
     constants = [op for op in operations if op.get_type_name() == "Constant"]
     return sum(op.get_byte_size() for op in constants) + XML_BYTES * len(operations)

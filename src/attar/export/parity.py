@@ -1,29 +1,28 @@
-"""Does the runtime compute what was simulated? Measured on real texts, from the files as written.
+"""Parity check: compares the exported model with the simulated model, on real texts.
 
-A deployed model never equals its simulation bit for bit: a sum in another order moves an activation
-across a rounding boundary, and later layers spread it. (On MiniLM, 3 blocks, the *same* simulated
-model in float64 differs by 0.36 of the quantization error.) So the yardstick is the quantization
-error itself:
+A deployed model never matches its simulation bit for bit: summation in a different order moves an
+activation across a rounding boundary, and later layers amplify this. (On MiniLM with 3 blocks, the
+*same* simulated model in float64 differs by 0.36 of the quantization error.) So differences are
+measured relative to the quantization error:
 
     relative_error = rms(deployed − simulated) / rms(simulated − float)
     label_flips    = share of texts whose predicted label differs
 
-Vectors have no label: how far they turn is recorded as cosines, and as the share of a text's ten
-nearest texts that stay (`attar.scoring.vectors`).
+Embeddings have no label. Their agreement is recorded as cosines, and as the share of each text's
+ten nearest neighbours that stay the same (`attar.scoring.vectors`).
 
-Two models quantized independently of each other to the same bits would give √2: there the runtime
-rounds as well as the simulation and agrees with it no more than chance. An export that computes
-something else (a grid misread, a mask lost) gives several times that. `error_ratio` =
-rms(deployed − float) / rms(simulated − float) is free of that chance: 1 means that deploying cost
-nothing.
+A relative error of √2 is expected if the runtime is as accurate as the simulation but rounds
+independently. An export with a mistake (a wrong grid, a lost mask) gives several times as much.
+`error_ratio` = rms(deployed − float) / rms(simulated − float) does not depend on this randomness: 1
+means that deployment added no error.
 
-"Simulated" has the quantizers that the runtime has, and "float" is the same weights without any.
-A model whose activations are all float is compared with torch directly: max |difference|, to
-`FLOAT_TOLERANCE`.
+"Simulated" has the same quantizers as the runtime, and "float" has the same weights and no
+quantizers. A model whose activations are all float is compared with torch directly: the largest
+difference of a logit, relative to max(1, largest |logit|), must be within `FLOAT_TOLERANCE`.
 
-Nothing of attar's own stands on the float side, from the text on: transformers opens the source
-folder's tokenizer and, for a float model, the network. Token ids are compared before any logit.
-Shapes: B texts (tokens, where every one is answered), C classes.
+The float side does not use attar's code: transformers loads the tokenizer of the source folder and,
+for a float model, the network. Token ids are compared before logits.
+Shapes: B texts (or tokens, for token classification), C classes.
 """
 
 from __future__ import annotations
@@ -57,7 +56,8 @@ from attar.special_tokens import open_tokenizer, padding_id
 from attar.tasks.task import Task
 
 FLOAT_TOLERANCE = 1e-4
-"""Largest difference of a float export's logits: float32 sums in another order, with room."""
+"""Tolerance for logits of a float export: float32 rounding with a different summation order, with a
+margin."""
 BATCH_SIZE = 16
 
 
@@ -67,24 +67,25 @@ class ParityResult:
 
     examples: int
     against: str
-    """"simulated", or "float" for a model that was never quantized."""
+    """"simulated", or "float" for a model that is not quantized."""
     relative_error: float
     label_flips: float
-    """Share of the texts, or of the tokens where every one is answered; 0 for a number, a vector or
-    a part of a text."""
+    """Share of texts, or of tokens for token classification, whose label differs; 0 for regression,
+    embeddings and extractive answers."""
     max_relative_error: float
     max_label_flips: float
     max_difference: float
-    """Largest |difference| of a logit."""
+    """Largest absolute difference of a logit."""
     error_ratio: float | None = None
     quantization_error: float | None = None
     """rms(simulated − float), in logits."""
     all_sites_error: float | None = None
-    """relative_error against the simulated model with the quantizers that no runtime is given."""
+    """relative_error with respect to the simulated model with all quantizers, including those that
+    no runtime has."""
     vectors: dict[str, float | None] | None = None
-    """Of a model that embeds: `VectorAgreement` with the model it is compared with."""
+    """Embedding models: `VectorAgreement` with the reference model."""
     vectors_to_float: dict[str, float | None] | None = None
-    """The same with the weights as they are and no other quantizer."""
+    """Embedding models: the same for the reference without activation quantizers."""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -93,13 +94,14 @@ class ParityResult:
 def encoded_texts(
     texts: Sequence[tuple[str, ...]], model_folder: Path, folder: Path, task: Task, what: str
 ) -> Encoded:
-    """The texts as the exported folder reads them.
+    """Tokenize the texts with the exported folder.
 
     Args:
-        model_folder: what was exported.
-        what: names the export in a message.
+        model_folder: the source model.
+        what: name of the export in messages.
     Raises:
-        GateMissedError: transformers reads a text in `model_folder` as other tokens.
+        GateMissedError: transformers gives different tokens for a text with the tokenizer of
+            `model_folder`.
     """
     encoded = TextEncoder.from_folder(folder, task.max_length, task.input_names).encode(texts)
     _require_same_tokens(texts, encoded, model_folder, task, what)
@@ -138,7 +140,7 @@ def measure_parity(
     """Compare the open runtime with the torch model of `model_folder`.
 
     Args:
-        float_sites: kinds of sites that the runtime was not given.
+        float_sites: kinds of sites that stay float in the runtime.
     Raises:
         GateMissedError: a logit of the runtime is NaN or infinite.
     """
@@ -153,7 +155,7 @@ def measure_parity(
     sites = ModelQParams.read(model_folder).sites
     unquantized = _logits(head_logits(model), encoded, task)
     given = [site for site in sites if site.kind not in float_sites]
-    if not given:  # weights alone, or a budget that leaves every Linear in float
+    if not given:  # only weights are quantized, or a budget leaves all Linears float
         return _without_grids("simulated", unquantized, deployed, task, limits)
     with quantizing(model, given):
         simulated = _logits(head_logits(model), encoded, task)
@@ -170,12 +172,12 @@ def compare(
     task: Task,
     limits: Parity,
 ) -> ParityResult:
-    """The figures of a quantized model, from logits.
+    """Compute the figures of a quantized model from logits.
 
     Args:
-        simulated_BC: with the quantizers that the runtime was given.
-        unquantized_BC: with none.
-        complete_BC: with all.
+        simulated_BC: with the quantizers that the runtime has.
+        unquantized_BC: without quantizers.
+        complete_BC: with all quantizers.
     """
     error = _rms(simulated_BC - unquantized_BC)
     return ParityResult(
@@ -195,9 +197,8 @@ def compare(
 
 
 def _of_transformers(model_folder: Path, task: Task) -> PreTrainedModel:
-    """The source's network as anyone opens it; the padding is attar's, which transformers needs
-    for several texts at once and never for one. A variant of the feed-forward only attar can open,
-    and the pooling of an embedder is attar's.
+    """Load the source model with transformers. Padding, needed for batches, is set by attar. attar
+    also opens models with its own feed-forward variants, and does the pooling of embedding models.
     """
     files = read_model_files(model_folder)
     if settings_in(files.config, str(model_folder)) is not None or not task.kind.heads:
@@ -218,16 +219,16 @@ def _of_transformers(model_folder: Path, task: Task) -> PreTrainedModel:
 
 
 def check_parity(result: ParityResult, what: str) -> None:
-    """Refuse an export that computes something else than what was measured before.
+    """Check the parity result against its limits.
 
     Raises:
-        GateMissedError: a limit is missed, or a logit is not finite.
+        GateMissedError: a limit is exceeded, or a logit is not finite.
     """
     within = (
         result.relative_error <= result.max_relative_error
         and result.label_flips <= result.max_label_flips
     )
-    if within:  # NaN is never within
+    if within:  # False for NaN
         return
     raise GateMissedError(
         f"{what} differs from its {result.against} model on {result.examples} texts: "
@@ -243,8 +244,8 @@ def check_parity(result: ParityResult, what: str) -> None:
 def _without_grids(
     against: str, expected: np.ndarray, deployed: np.ndarray, task: Task, limits: Parity
 ) -> ParityResult:
-    """Float activations on both sides: the differences themselves, in units of the tolerance's own
-    scale."""
+    """Result for float activations on both sides; relative_error is max |difference| of the logits,
+    relative to max(1, largest |logit|)."""
     difference = float(np.abs(deployed - expected).max())
     return ParityResult(
         examples=len(deployed),
@@ -261,8 +262,8 @@ def _without_grids(
 def _logits(
     scorer: Scorer, encoded: Encoded, task: Task, model: str = "the torch model"
 ) -> np.ndarray:
-    """(B, C), or (tokens, C) where every token is answered, in batches of neighbours in the given
-    order: lengths of all kinds meet."""
+    """Logits (B, C), or (tokens, C) for token classification. Texts are batched in the given order,
+    so that batches have mixed lengths."""
     batches = np.split(np.arange(len(encoded)), range(BATCH_SIZE, len(encoded), BATCH_SIZE))
     score = score_tokens if task.kind.answers_tokens else score_rows
     return score(scorer, encoded, batches, model)
@@ -273,7 +274,7 @@ def _rms(values: np.ndarray) -> float:
 
 
 def _ratio(part: float, whole: float) -> float:
-    """0/0 means no error; a finite error where none was expected is an unbounded share."""
+    """part / whole, where 0/0 is 0 and a nonzero part of 0 is infinite."""
     if whole > 0:
         return part / whole
     return 0.0 if part == 0 else 1e9

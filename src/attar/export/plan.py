@@ -1,4 +1,4 @@
-"""What an export will cost: writing the file, and a parity check of three models on some texts."""
+"""Estimates the cost of an export: writing the files, and a parity check of three models."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from attar.planning import RUNTIME_MIB, PlanContext
 from attar.step import StepPlan
 
 SECONDS = 12.0
-"""Of writing and compiling; hardly depends on the model."""
+"""Time to write and compile a model, which hardly depends on its size."""
 COMPARED = 3
-"""Float, simulated and deployed."""
+"""Number of models in the parity check: float, simulated and deployed."""
 
 
 def plan_export(config: ExportStep, context: PlanContext) -> StepPlan:

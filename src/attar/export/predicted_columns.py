@@ -1,4 +1,4 @@
-"""Which columns of a table `attar predict --input` reads and keeps. Imports no torch."""
+"""Selects the columns of a table that `attar predict --input` reads and keeps. Imports no torch."""
 
 from __future__ import annotations
 
@@ -40,13 +40,15 @@ def nested_columns_of(source: Path) -> list[str]:
     """Columns of a Parquet file that hold lists or objects."""
     if format_of(source) != ".parquet":
         return []
-    from attar.data.reading.parquet import nested_columns  # Arrow, which other formats do without
+    from attar.data.reading.parquet import (
+        nested_columns,
+    )  # imports Arrow, which other formats do not need
 
     return nested_columns(source)
 
 
 def require_columns(source: Path, wanted: Sequence[str], names: Sequence[str], option: str) -> None:
-    """Refuse columns that are not there."""
+    """Raise UsageError if wanted columns are missing."""
     missing = [name for name in wanted if name not in names]
     if missing:
         raise UsageError(
@@ -56,13 +58,13 @@ def require_columns(source: Path, wanted: Sequence[str], names: Sequence[str], o
 
 
 def _advice_on_delimiter(names: Sequence[str]) -> str:
-    """What to do where another delimiter stands in the only column's name."""
+    """Advice if the name of the only column contains another delimiter."""
     sign = next((sign for sign in DELIMITERS if len(names) == 1 and sign in names[0]), None)
     return f"; if {sign!r} separates them: --delimiter {sign!r}" if sign else ""
 
 
 def refuse_clashes(columns: Sequence[str], target: Path, answers: Sequence[str]) -> None:
-    """Refuse columns that the output needs for itself."""
+    """Raise UsageError if input columns have names that the output uses."""
     clashes = [name for name in answers if name in columns]
     if clashes:
         raise UsageError(

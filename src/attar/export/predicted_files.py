@@ -1,18 +1,18 @@
-"""A file of texts in, the same rows with their answers out: `attar predict DIR --input --output`.
+"""Predicts for every row of a file: `attar predict DIR --input --output`.
 
-The problem: a file may be larger than memory, a job may be killed after an hour, and a row that
-cannot be read must neither stop the job nor move the rows after it. The idea: rows go through in
-chunks, and a finished chunk is a file.
+A file may be larger than memory, a job may be killed after an hour, and an unreadable row must
+neither stop the job nor shift the rows after it. So rows are processed in chunks, and each finished
+chunk is written to a file.
 
     x.csv → chunks of CHUNK_ROWS → y.csv.part/000000, 000001, … → y.csv
 
-The same command continues after the last whole chunk, if input, model and settings are the same
-(the chunks are cut at the same rows, so the answers are those of an uninterrupted run, bit for
-bit). `y.csv` appears when it is complete. Row i of the output is row i of the input: an empty text
-is answered, and a row without a text has no answer and says why in `error`.
+Running the same command again resumes after the last complete chunk if input, model and settings
+are unchanged. Chunk boundaries are the same, so the result is that of an uninterrupted run, bit for
+bit. `y.csv` is created only when complete. Row i of the output is row i of the input. An empty text
+gets an answer; a row without a text gets none, and `error` gives the reason.
 
-    columns of the input, then   prediction, probability, is_cut, error; of a part of a text also
-                                 start and end, in characters; of tags, prediction lists parts
+    columns of the input, then   prediction, probability, is_cut, error; for question answering also
+                                 start and end, in characters; for tags, prediction is a list
     .jsonl also has              scores, by class
     .parquet also has            scores, a list in the order of label_names in its metadata
     .npy has only                scores, float32 (N, C); NaN where there is no answer
@@ -46,16 +46,16 @@ from attar.progress import Progress
 from attar.tasks.embedding import SIDES, Side
 
 CHUNK_ROWS = 1024
-"""Rows in memory, and lost at most when the job is killed."""
+"""Rows in memory, and the maximum number lost if the job is killed."""
 STATE_FILE = "state.json"
 
 
 @dataclass(frozen=True)
 class Form:
-    """How a table is written, as in a recipe's data table."""
+    """Format of a table, as in a recipe's data table."""
 
     delimiter: str | None = None
-    """None: a comma, in a .tsv a tab."""
+    """None: comma, or tab for .tsv."""
     header: bool = True
 
     def records(self, file: Path) -> Iterator[Record | Unreadable]:
@@ -67,18 +67,18 @@ PLAIN = Form()
 
 @dataclass(frozen=True)
 class Answered:
-    """What became of a file."""
+    """Summary of the predictions for a file."""
 
     output: str
     rows: int
     cut: int
-    """Texts with more tokens than the model reads."""
+    """Number of truncated texts."""
     faulty: int
-    """Rows without an answer."""
+    """Number of rows without an answer."""
     seconds: float
-    """Of this call, opening the model not counted."""
+    """Duration of this call, without opening the model."""
     rows_per_s: float | None
-    """Of the rows that this call answered."""
+    """Rows per second in this call."""
 
 
 def predict_file(
@@ -93,16 +93,16 @@ def predict_file(
     progress: Progress,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Answered:
-    """Answer every row of a file.
+    """Predict for every row of a file.
 
     Args:
-        text: the column of the text, or the two of a pair; empty: found by its usual names.
-        keep: columns of the input that the output has; None: all.
-        side: of a model that embeds: which of its prefixes is put before the texts; None: query.
+        text: column of the text, or the two columns of a pair; empty: detected by common names.
+        keep: input columns to copy to the output; None: all.
+        side: embedding models only: which prefix to put before the texts; None: query.
     Raises:
-        UsageError: columns that are not there, or an output that cannot be.
-        DataError: the input is damaged, or none of its rows can be answered.
-        StoppedError: what is done is kept.
+        UsageError: a column is missing, or the output path or format is not possible.
+        DataError: the input is damaged, or no row has an answer.
+        StoppedError: the process was asked to stop; finished chunks are kept.
     """
     began = time.monotonic()
     _check_names(source, target)
@@ -164,7 +164,7 @@ def _check_names(source: Path, target: Path) -> None:
 
 
 class _Job:
-    """The chunks of one output: those that are done, and those that are left."""
+    """The finished and remaining chunks of one output."""
 
     def __init__(
         self,
@@ -229,7 +229,7 @@ class _Job:
         return job
 
     def _made_of(self) -> dict[str, Any]:
-        """What the answers depend on."""
+        """Everything that the predictions depend on."""
         stat = self._source.stat()
         return {
             "input": str(self._source.resolve()),
@@ -245,7 +245,7 @@ class _Job:
         }
 
     def _open(self, progress: Progress) -> None:
-        """Take up what an earlier call did, or begin."""
+        """Resume the work of an earlier call, or start."""
         file = self.folder / STATE_FILE
         if self.folder.exists() and not file.is_file():
             raise UsageError(
@@ -273,7 +273,7 @@ class _Job:
         write_json(self.folder / STATE_FILE, {"made_of": self._made_of(), **counts})
 
     def chunks_left(self) -> Iterator[list[Row]]:
-        """The rows that are left, answered, a chunk at a time."""
+        """Predict the remaining rows, one chunk at a time."""
         records = self._form.records(self._source)
         records = islice(records, self.done * CHUNK_ROWS, None)
         while chunk := list(islice(records, CHUNK_ROWS)):
@@ -294,10 +294,10 @@ class _Job:
         return rows
 
     def finish(self, rows: Sequence[Row]) -> None:
-        """Keep a chunk.
+        """Write a chunk.
 
         Raises:
-            DataError: a row has a column that the first ones lack, and a table cannot hold it.
+            DataError: a row has a column that the first rows lack, which a table cannot store.
         """
         if self._shape.keeps_all and self._target.suffix not in (".jsonl", ".npy"):
             more = {name for row in rows for name in row.record} - {*self._shape.columns}
@@ -327,7 +327,7 @@ class _Job:
 def _answers(
     model: Deployed, texts: Sequence[tuple[str, ...]], side: Side
 ) -> Sequence[Answer | Unreadable]:
-    """An answer to each row; one by one where together one of them is refused."""
+    """Predict for each row. If the batch raises an error, rows are processed one at a time."""
     asked: list[Any] = [row[0] if len(row) == 1 else row for row in texts]
     try:
         if model.task.kind.answers_tokens:

@@ -1,7 +1,7 @@
-"""How answered rows are written: a format makes chunks on their own, and joins them to one file.
+"""Output formats of `attar predict`: each writes chunks and joins them into one file.
 
-Columns of the input are text in a table (`.csv`, `.tsv`, `.parquet`) and as they were in `.jsonl`.
-Imports no torch.
+In tables (`.csv`, `.tsv`, `.parquet`) columns of the input are text; in `.jsonl` they are
+unchanged. Imports no torch.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ Answer = Prediction | EmbeddedText | Quoted | Tagged
 
 
 def columns_of(kind: Kind) -> tuple[str, ...]:
-    """Names of what is answered, in the output of a kind of task."""
+    """Names of the answer columns for a kind of task."""
     place = ("start", "end") if kind.asks else ()
     return ("prediction", *place, "probability", "is_cut", "error")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the input and what is answered to it."""
+    """One row of the input with its answer."""
 
     record: Record
     answer: Answer | None
@@ -42,7 +42,7 @@ class Row:
 
     @property
     def scores(self) -> Mapping[str, float]:
-        """By class; empty where there is no answer."""
+        """Class → score; empty if there is no answer."""
         return self.answer.scores if isinstance(self.answer, Prediction) else {}
 
     def answers(self, kind: Kind) -> tuple[Any, ...]:
@@ -63,26 +63,26 @@ class Writer(Protocol):
     """A format of the output."""
 
     def chunk(self, rows: Sequence[Row]) -> bytes:
-        """A chunk as a file of its own."""
+        """Contents of a chunk file."""
         ...
 
     def join(self, chunks: Sequence[Path], stream: IO[bytes], num_rows: int) -> None:
-        """All chunks as one file."""
+        """Join all chunks into one file."""
         ...
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What a writer knows of all rows."""
+    """Properties that all rows share."""
 
     columns: tuple[str, ...]
-    """Of the input, those that are kept."""
+    """Columns of the input to keep."""
     label_names: tuple[str, ...]
     kind: Kind
     width: int
-    """Scores of a row, or numbers of its vector."""
+    """Number of scores per row, or dimension of its embedding."""
     keeps_all: bool
-    """Also what the first rows do not have, where the format can."""
+    """Whether columns that the first rows lack are kept too, if the format supports it."""
 
     def cells(self, row: Row) -> list[Any]:
         return [row.record.get(name) for name in self.columns]
@@ -122,8 +122,8 @@ class _Table:
     def _lines(self, lines: Sequence[Sequence[Any]]) -> bytes:
         text = io.StringIO()
         for line in lines:
-            # Python 3.11 quotes a lone "\r", which other readers take for an end, only if it ends
-            # the lines that are written
+            # other readers treat a lone "\r" as a line end, but Python 3.11 quotes it only if it
+            # is part of the line terminator
             own = io.StringIO()
             csv.writer(own, delimiter=self._delimiter, lineterminator="\r\n").writerow(line)
             text.write(own.getvalue()[:-2] + "\n")
@@ -199,7 +199,7 @@ class _Parquet:
 
 
 class _Array:
-    """.npy: the scores alone."""
+    """.npy: only the scores."""
 
     def __init__(self, shape: Shape) -> None:
         self._width = shape.width
@@ -227,11 +227,11 @@ WRITERS: Mapping[str, Callable[[Shape], Writer]] = {
     ".parquet": _Parquet,
     ".npy": _Array,
 }
-"""End of the output's name → its writer."""
+"""Suffix of the output → its writer."""
 
 
 def _as_cell(value: Any) -> str:
-    """A value of the input as text; lists and objects as JSON."""
+    """Convert a value of the input to text; lists and objects become JSON."""
     if value is None:
         return ""
     if isinstance(value, str):
@@ -241,12 +241,12 @@ def _as_cell(value: Any) -> str:
 
 
 def _answer_cell(value: Any) -> Any:
-    """A value of an answer; a list of parts as JSON."""
+    """Convert a value of an answer; a list of spans becomes JSON."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
 
 
 def _as_json(value: Any) -> Any:
-    """A value of the input for JSON, which has no NaN and no infinity."""
+    """Convert a value of the input for JSON, which has no NaN or infinity."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

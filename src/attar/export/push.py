@@ -1,7 +1,7 @@
-"""Publish an exported folder on the Hugging Face Hub: a dry run first, an upload when asked.
+"""Publishes an exported folder on the Hugging Face Hub; by default only a dry run.
 
-What goes up is what the folder needs to be used by others and nothing else: `result.json`, which
-knows paths of this machine, stays. The card is the completed one. Imports no torch.
+Only files that others need are uploaded; `result.json`, which contains local paths, is not. The
+model card is completed with measured results. Imports no torch.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from attar.untrusted import has_entry
 
 PAPERS = ("predict.py", "parity.json", "fusion_audit.json")
 LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
-"""An identifier of the hub's list: apache-2.0, mit, cc-by-4.0, other."""
+"""A license identifier of the hub: apache-2.0, mit, cc-by-4.0, other."""
 UNSAFE_ANSWERS = (401, 403)
 
 
 @dataclass(frozen=True)
 class Push:
-    """What was, or would be, uploaded."""
+    """What was uploaded, or would be."""
 
     repo: str | None
-    """owner/name; None: not named yet."""
+    """owner/name; None: not given."""
     is_private: bool
     files: Mapping[str, int]
     """Name → bytes."""
     card: str
     missing: tuple[str, ...]
-    """What a reader of the card would miss."""
+    """Information that is missing in the card."""
     url: str | None = None
-    """None: a dry run."""
+    """Address of the repository; None: a dry run."""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -56,7 +56,7 @@ class Push:
         }
 
     def text(self) -> str:
-        """For people: what goes where, and how to continue."""
+        """Text output: what is uploaded where, and how to continue."""
         seen = "private" if self.is_private else "public"
         lines = [f"{name:<28} {size / 1024:12,.1f} KiB" for name, size in self.files.items()]
         if self.url is not None:
@@ -87,7 +87,7 @@ def push(
 
     Raises:
         ArtifactError: the folder is not an exported model, or is damaged.
-        UsageError: a name or license that the hub does not take, or no right to write there.
+        UsageError: the hub does not accept the name or the license, or write access is denied.
         ResourceError: the hub cannot be reached.
     """
     if repo is None and is_upload:
@@ -135,10 +135,10 @@ def _missing(folder: Path, license: str | None) -> list[str]:
 
 
 def _uploaded(folder: Path, repo: str, is_private: bool) -> str:
-    """Upload every file of a folder in one commit; the address of the repository."""
+    """Upload all files of a folder in one commit; returns the address of the repository."""
     hub: Any = require("huggingface_hub", "hub")
     errors: Any = require("huggingface_hub.errors", "hub")
-    http_error: Any = errors.HfHubHTTPError.__bases__[0]  # of whichever HTTP library it stands on
+    http_error: Any = errors.HfHubHTTPError.__bases__[0]  # of the HTTP library in use
     api = hub.HfApi(endpoint=os.environ.get("HF_ENDPOINT"), library_name="attar")
     try:
         made = api.create_repo(repo, private=is_private, exist_ok=True)
@@ -150,7 +150,7 @@ def _uploaded(folder: Path, repo: str, is_private: bool) -> str:
         if status in UNSAFE_ANSWERS:
             raise UsageError(f"the hub refused to write to {repo} ({status}); {_LOG_IN}") from error
         raise ResourceError(f"the hub answered {status} for {repo}: {error}; try again") from error
-    except (OSError, http_error) as error:  # offline mode is a ConnectionError, so an OSError
+    except (OSError, http_error) as error:  # offline mode raises a ConnectionError
         raise ResourceError(f"the hub cannot be reached ({error}); try again") from error
     return str(made)
 

@@ -1,9 +1,9 @@
-"""The step `export`: a folder that a CPU runtime opens, checked before anyone relies on it.
+"""The step `export`: writes a folder for a CPU runtime and verifies it.
 
-    lower and trace → files → parity on real texts → audit of the executed graph → papers → seal
+    lower and trace → files → parity on real texts → audit of the executed graph → card → hashes
 
-The checks run on the files as they were written, through the same door that users open. A model
-that misses the parity gate is not published.
+The checks use the written files, opened in the same way as by users. A model that fails the parity
+check is not published.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ STAGES = 5
 
 
 def export(config: ExportStep, context: StepContext) -> ExportMetrics:
-    """Write the exported folder; see the contract for its files and these metrics.
+    """Write the exported folder. Its files and the metrics are documented in the contract.
 
     Raises:
-        GateMissedError: the exported model answers otherwise than the one it was made from.
-        ModelError: not fine-tuned, or of a family that cannot be exported.
-        UsageError: no data is named, and none is known, to check it with.
+        GateMissedError: the outputs of the exported model differ too much from the source model's.
+        ModelError: the model is not fine-tuned, or its family cannot be exported.
+        UsageError: no data for the parity check is given or known.
     """
     model_folder = find_model_folder(
         resolve_model(config.model, context.inputs, context.recipe_folder)
@@ -128,10 +128,10 @@ def _write_model(config: ExportStep, model_folder: Path, folder: Path, task: Tas
 
 
 def write_packed(model_folder: Path, folder: Path) -> None:
-    """Publish the quantizer's own files: every weight at its 2 to 8 bits, the grids beside them.
+    """Copy the files of the quantized model: weights packed in 2 to 8 bits, and the grids.
 
     Raises:
-        UsageError: the model holds floats.
+        UsageError: the model is not quantized.
         ResourceError: the disk is full.
     """
     if not is_quantized(model_folder):
@@ -145,7 +145,7 @@ def write_packed(model_folder: Path, folder: Path) -> None:
 
 
 def storage_notes(config: ExportStep, model_folder: Path) -> list[str]:
-    """What a file will hold otherwise than its bits promise; empty when it is as they say."""
+    """Notes about weights that are stored with more bits than they have; empty if none."""
     if config.format == "safetensors" or not is_quantized(model_folder):
         return []
     widths = sorted({weight.bits for weight in ModelQParams.read(model_folder).weights} - {8})
@@ -204,7 +204,7 @@ def _seal(config: ExportStep, model_folder: Path, folder: Path, task: Task) -> D
 
 
 def _numbers(model_folder: Path) -> str:
-    """What the model computes with, in words."""
+    """Description of the number formats of a model."""
     return ModelQParams.read(model_folder).words if is_quantized(model_folder) else "32-bit floats"
 
 
@@ -231,8 +231,8 @@ def _warn_of_float_products(audit: FusionAudit, context: StepContext) -> None:
 def _parity_texts(
     config: ExportStep, context: StepContext, model_folder: Path, task: Task
 ) -> tuple[tuple[str, ...], ...]:
-    """The first validation texts of the data that the step names, or that the model came from, as
-    the model reads them."""
+    """The first validation texts of the step's data, or of the data of the model, in the form that
+    the model reads."""
     name = config.data or data_of_model(config.model, context.recipe)
     if name is None or name not in context.data:
         known = ", ".join(context.data) or "none"
@@ -256,8 +256,8 @@ def _parity_texts(
 
 
 def _as_exported(task: Task, num_texts: int, model_folder: Path) -> Task:
-    """The task of the exported folder, which says whether a row is one text or two: that of the
-    model where it says so, otherwise as the data has it; and how wide a vector is."""
+    """The task of the exported folder, completed with the number of texts per row (from the data,
+    if the model's task does not have it) and the dimension of embeddings."""
     if task.num_texts not in (None, num_texts):
         raise ModelError(
             f"{model_folder} reads {task.num_texts} texts per row, but the data of the parity "
@@ -271,7 +271,8 @@ def _as_exported(task: Task, num_texts: int, model_folder: Path) -> Task:
 
 
 def data_of_model(model: str, recipe: Mapping[str, Any]) -> str | None:
-    """The data a step of the recipe learned from or was calibrated with; the only data if one."""
+    """Data that a step of the recipe trained on or was calibrated with; otherwise the only data of
+    the recipe."""
     step = recipe.get("steps", {}).get(model, {})
     calibration = step.get("calibration") or {}
     named = step.get("data") or calibration.get("data")

@@ -1,15 +1,15 @@
-"""How the integers of a weight lie in an exported file: at their true size, and losslessly.
+"""Lossless storage of integer weights in an exported file, at their true size.
 
-The runtimes' smallest integer with a fast product is the byte; their own 4-bit kernels multiply in
-float (on MiniLM at 1 × 128, one thread, 2.6 to 2.7 times the time of bytes). So: 4 bits in the
-file, bytes in the kernel. A runtime computes what depends on constants alone once, when it loads;
-the file holds narrow integers and the graph says how they become bytes. OpenVINO has types of 2, 3,
-4 and 6 bits; ONNX is given *planes* of 4, 2 and 1 bits:
+The fastest integer products of the runtimes use bytes; their 4-bit kernels multiply in float (on
+MiniLM at 1 × 128, one thread, 2.6 to 2.7 times the time of bytes). So weights have 4 bits in the
+file and are bytes in the kernel: the graph unpacks the integers, and since this depends only on
+constants, the runtime does it once, when it loads the model. OpenVINO has types of 2, 3, 4 and 6
+bits; in ONNX, integers are split into *planes* of 4, 2 and 1 bits:
 
     integers + 2^(n−1) = Σ_p plane_p · 2^shift_p       n = 6: a plane of 4 bits and one of 2
 
-`n` is the bits that the values need, so tensors of mixed precision come out right by themselves.
-Left out: codes that use how often a value occurs, which no graph undoes.
+`n` is the number of bits that the values need, so mixed precision needs no special case.
+Left out: entropy coding, which a graph cannot decode.
 """
 
 from __future__ import annotations
@@ -23,26 +23,27 @@ import numpy as np
 from attar.extras import require
 
 PLANE_WIDTHS = (4, 2, 1)
-"""Widths that divide a byte, so that no value lies across two; their sums are 1 … 7."""
+"""Widths that divide a byte, so that no value spans two bytes; their sums are 1 … 7."""
 OPENVINO_WIDTHS = (2, 3, 4, 6)
-"""Bits of OpenVINO's integers below a byte. Sums of planes it would not compute when it loads."""
+"""Bit widths of OpenVINO's sub-byte integers. It would not precompute sums of planes."""
 SMALLEST = 4096
-"""Values below which the nodes that unpack take more of the file than packing saves."""
+"""Minimum number of values for packing; for fewer, the unpacking nodes are larger than the saving.
+"""
 
 
 @dataclass(frozen=True)
 class Plane:
-    """Some bits of every value."""
+    """A group of bits of every value."""
 
     width: int
     shift: int
-    """Place of the lowest of these bits in the value."""
+    """Position of the lowest of these bits in the value."""
     values: np.ndarray
-    """uint8, in 0 … 2^width − 1, of the tensor's shape."""
+    """uint8 in 0 … 2^width − 1, in the shape of the tensor."""
 
 
 def bits_needed(integers: np.ndarray) -> int:
-    """The fewest bits, from 1, of a two's complement that holds every value.
+    """Minimum number of bits (at least 1) of two's complement integers for all values.
 
     Example:
         >>> bits_needed(np.array([-7, 7])), bits_needed(np.array([-8])), bits_needed(np.array([8]))
@@ -69,7 +70,7 @@ def planes_of(integers: np.ndarray, bits: int) -> list[Plane]:
 
 
 def in_bytes(plane: Plane) -> np.ndarray:
-    """A plane bit after bit, lowest first: uint8 (⌈values · width / 8⌉,)."""
+    """Pack a plane into bytes, lowest bits first: uint8 (⌈values · width / 8⌉,)."""
     each_byte = 8 // plane.width
     flat = plane.values.reshape(-1)
     flat = np.pad(flat, (0, -flat.size % each_byte)).reshape(-1, each_byte)
@@ -77,8 +78,8 @@ def in_bytes(plane: Plane) -> np.ndarray:
 
 
 def pack_openvino_(model: Any) -> None:
-    """Store every int8 constant of an `openvino.Model` in the narrowest of OpenVINO's own types,
-    which it converts when it compiles.
+    """Store every int8 constant of an `openvino.Model` in the narrowest type of OpenVINO, which is
+    converted at compilation.
     """
     from openvino import Type, opset13
 
@@ -99,7 +100,7 @@ def pack_openvino_(model: Any) -> None:
 
 
 def pack_onnx_(graph: Any) -> None:
-    """Store every weight of bytes in an ONNX graph in planes; the unpacked one keeps its name."""
+    """Store every int8 weight of an ONNX graph in planes; the unpacked tensor keeps its name."""
     onnx = require("onnx", "export")
     small, nodes, stored = {}, [], []
     for tensor in graph.initializer:
@@ -126,11 +127,11 @@ def pack_onnx_(graph: Any) -> None:
 
 
 UNSIGNED_MIDDLE = 128
-"""What an unsigned weight adds to the integer it stands for."""
+"""Zero point of unsigned weights."""
 
 
 class _Unpacker:
-    """The nodes that put the planes of one tensor together."""
+    """The nodes that unpack the planes of one tensor."""
 
     def __init__(self, onnx: Any, name: str, small: dict[str, Any]) -> None:
         self._onnx, self._name, self._small = onnx, name, small

@@ -1,11 +1,11 @@
 """Settings of `run = "quantize"`. Imports no torch.
 
-A method is a preset of four independent choices. A recipe can override each of them:
+A method is a preset of four independent choices. A recipe can override all but the ranges:
 
-    transform   what is moved between layers before anything is rounded  (transforms/)
-    weights     how weights become integers                            (weights/)
-    ranges      where each activation's grid begins and ends           (the method's own)
-    refine      what is learned by gradient afterwards                 (learning/)
+    transform   equivalent transform of the float model, before rounding  (transforms/)
+    weights     how weights are rounded to integers                       (weights/)
+    ranges      how the range of each activation is chosen                (set by the method)
+    refine      refinement by gradient afterwards                         (learning/)
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ in the paper."""
 
 
 class Calibration(Config):
-    """The texts that set the ranges."""
+    """Calibration data: the texts that activation ranges are computed from."""
 
     data: str
     """Name of a `[data.<name>]` table; its train split is used."""
@@ -33,11 +33,11 @@ class Calibration(Config):
     batch_size: int | None = Field(default=None, gt=0)
     """Texts per batch; None: 32, or 4 for a generative model."""
     seed: int | None = None
-    """Seed of the choice of examples; None: the recipe's."""
+    """Seed of the sample of texts; None: the recipe's."""
 
 
 class Budget(Config):
-    """What a mixed-precision model may cost; exactly one limit."""
+    """Limit of a mixed-precision model. Set exactly one of the three limits."""
 
     average_bits: float | None = Field(default=None, ge=2, le=8)
     """Mean bit width of the weights."""
@@ -80,7 +80,7 @@ class Budget(Config):
 
 
 class QuantizeMetrics(TypedDict, total=False):
-    """What the step may write to its result; a gate may name nothing else."""
+    """Metrics that the step can write to its result; gates can use only these."""
 
     method: str
     weight_bits: float
@@ -99,9 +99,9 @@ class QuantizeMetrics(TypedDict, total=False):
     ranges: dict[str, Any]
     """Of auto."""
     start: dict[str, Any]
-    """Where learned step sizes began."""
+    """Initialization of learned step sizes."""
     fine: dict[str, Any]
-    """What the fine stage learned."""
+    """Errors before and after the fine stage."""
     training: dict[str, Any]
     budget: dict[str, Any]
     calibration: dict[str, Any]
@@ -113,30 +113,31 @@ class QuantizeMetrics(TypedDict, total=False):
 
 
 class QuantizeSettings(Config):
-    """Round a fine-tuned model to 2 to 8 bits, with or without training."""
+    """Quantize a fine-tuned model to 2 to 8 bits, with or without training."""
 
     learns: ClassVar[bool] = False
-    """Whether the method has a refinement by gradient."""
+    """Whether the method has a refinement stage (`refine`)."""
     run: Literal["quantize"] = "quantize"
     model: str
-    """A step that trains, or a folder or hub id of a fine-tuned model."""
+    """A train step, or a folder or hub id of a fine-tuned model."""
     calibration: Calibration
     weight_bits: int = Field(default=8, ge=2, le=8)
-    """Bits of every weight matrix."""
+    """Bit width of the weight matrices."""
     activation_bits: int = Field(default=8, ge=2, le=8)
-    """Bits of every activation that enters a matrix product."""
+    """Bit width of every activation that is an input of a matrix product."""
     embedding_bits: int | None = Field(default=None, ge=2, le=8)
-    """None: weight_bits."""
+    """Bit width of embedding tables; None: weight_bits."""
     transform: TransformRule | None = None
-    """Equivalent transform before quantization; None: the method's own."""
+    """Equivalent transform before quantization; None: the method's default."""
     smoothquant_alpha: float = Field(default=0.5, ge=0, le=1)
     """Share of the quantization difficulty that SmoothQuant moves into the weights."""
     weights: WeightRule | None = None
-    """How weights are rounded; None: the method's own."""
+    """How weights are rounded; None: the method's default."""
     query_key_grids: Literal["asymmetric", "symmetric"] = "asymmetric"
-    """Grids of queries and keys. asymmetric: as published. symmetric: without zero points, which
-    OpenVINO needs to compute attention scores in int8; faster, but it quantizes two more tensors of
-    the exported model. With a training method, a symmetric grid only learns its step size."""
+    """Grids of queries and keys. asymmetric: as published. symmetric: without zero points, as
+    OpenVINO requires for attention scores in int8; faster, but two more tensors of the exported
+    model are quantized. With a training method, only the step size of a symmetric grid is
+    learned."""
     refine: bool = True
     """false: skip the refinement by gradient."""
     budget: Budget | None = None
@@ -145,7 +146,7 @@ class QuantizeSettings(Config):
 
     @model_validator(mode="after")
     def _nothing_is_ignored(self) -> QuantizeSettings:
-        # by its value: a recipe that was written out names every setting, the default ones too
+        # compares values, because a written-out recipe contains all settings, defaults included
         usual = type(self).model_fields["smoothquant_alpha"].default
         is_read = (self.transform or getattr(self, "method", None)) == "smoothquant"
         if self.smoothquant_alpha != usual and not is_read:
@@ -153,7 +154,8 @@ class QuantizeSettings(Config):
                 "smoothquant_alpha is a setting of SmoothQuant; "
                 'add transform = "smoothquant", or remove it'
             )
-        # True is the default of all: a mistake where a recipe says it, but not where all is said
+        # true is the default, so it is an error only if a recipe sets it explicitly, but not in a
+        # written-out recipe with all settings
         said, every = self.model_fields_set, type(self).model_fields.keys()
         if self.refine and not self.learns and "refine" in said and not every <= said:
             raise ValueError(
@@ -178,14 +180,14 @@ class EmaMinmaxStep(QuantizeSettings):
 
 
 class PercentileStep(QuantizeSettings):
-    """Range = the value below which a share of a histogram lies, on both sides."""
+    """Range = a quantile of the values on each side, from a histogram."""
 
     method: Literal["percentile"] = "percentile"
     percentile: float | None = Field(default=None, gt=0.5, le=1)
-    """A share such as 0.9999; None: the best of 0.999, 0.9999, 0.99999."""
+    """Quantile, such as 0.9999; None: the best of 0.999, 0.9999, 0.99999."""
     choose_by: Literal["output_error", "validation"] = "output_error"
-    """How the share is chosen: by the least output error on the calibration texts, or, as
-    published, by the data's first metric on the labelled validation split. A score on that same
+    """How the quantile is chosen: by the smallest output error on the calibration texts, or, as
+    published, by the data's first metric on the labelled validation split. A score on the same
     split is then optimistic."""
 
     @model_validator(mode="after")
@@ -199,14 +201,14 @@ class PercentileStep(QuantizeSettings):
 
 
 class OmseStep(QuantizeSettings):
-    """Range = the one with the least squared error between the tensor and its quantized values."""
+    """Range = minimum squared error between the tensor and its quantized values."""
 
     method: Literal["omse"] = "omse"
     search: Literal["golden_section", "grid"] = "golden_section"
     """How the range is searched."""
     on: Literal["values", "histogram"] = "values"
-    """values: every value of every batch, as published. histogram: a histogram of them,
-    hundreds of times cheaper."""
+    """values: search on all values of each batch, as published. histogram: search on their
+    histogram, hundreds of times cheaper."""
 
 
 class Clipping(QuantizeSettings):
@@ -214,40 +216,43 @@ class Clipping(QuantizeSettings):
 
     learns = True
     candidates: int | None = Field(default=None, ge=1, le=100)
-    """Number of values of α to try, 1, 0.99, 0.98 …; None: 10, 30 and 90 at 8, 6 and 4 bits, as
+    """Number of values of α to try: 1, 0.99, 0.98 …; None: 10, 30 or 90 at 8, 6 or 4 bits, as
     published."""
     alpha: Literal["global", "per_kind"] = "global"
-    """global: one α. per_kind: one α for each kind of site, by coordinate search (ours)."""
+    """global: one α for all sites. per_kind: one α per kind of site, by coordinate search
+    (ours)."""
     whole_curve: bool = False
-    """Evaluate every candidate completely, for the curve of error against α; the choice is the
+    """Compute the full error of every candidate, to plot error against α. The chosen α is the
     same."""
     loss: Literal["mse", "kl"] = "mse"
-    """Error of the final outputs. kl: of the class distributions (ours)."""
+    """Output error. mse: mean squared error of the logits. kl: KL divergence of the class
+    distributions (ours)."""
     learning_rate: float = Field(default=1e-5, gt=0)
     """Learning rate of the fine stage."""
     epochs: int = Field(default=3, ge=1)
-    """Epochs of the fine stage, over the calibration texts."""
+    """Epochs of the fine stage over the calibration texts."""
 
 
 class TokenWiseClippingStep(Clipping):
-    """Coarse and fine stage alone, without migration."""
+    """Coarse and fine stage of Outlier Suppression, without gamma migration."""
 
     method: Literal["token_wise_clipping"] = "token_wise_clipping"
 
 
 class OutlierSuppressionStep(Clipping):
-    """Gamma migration, then coarse and fine stage: the paper's method."""
+    """Outlier Suppression: gamma migration, then the coarse and the fine stage."""
 
     method: Literal["outlier_suppression"] = "outlier_suppression"
 
 
 class StepSizeStep(QuantizeSettings):
-    """Ranges of least squared error, then step sizes learned by gradient."""
+    """Ranges of minimum squared error, then step sizes learned by gradient."""
 
     learns = True
     method: Literal["step_size"] = "step_size"
     start: Literal["omse", "mean_3sigma"] = "omse"
-    """Where the step sizes begin: as published, or at mean ± 3 standard deviations."""
+    """Initial step sizes. omse: minimum squared error, as published. mean_3sigma: mean ± 3 standard
+    deviations."""
     learning_rate: float = Field(default=1e-5, gt=0)
     """Learning rate of the step sizes."""
     epochs: int = Field(default=3, ge=1)
@@ -255,37 +260,38 @@ class StepSizeStep(QuantizeSettings):
 
 
 class SmoothquantStep(QuantizeSettings):
-    """SmoothQuant's scales, then the range of all values."""
+    """SmoothQuant: scales moved into the weights, then minmax ranges."""
 
     method: Literal["smoothquant"] = "smoothquant"
 
 
 class OsPlusStep(QuantizeSettings):
-    """Outlier Suppression+: shift and scale searched by output error, then the range of all
-    values."""
+    """Outlier Suppression+: channel shifts and scales chosen by output error, then minmax
+    ranges."""
 
     method: Literal["os_plus"] = "os_plus"
 
 
 REMOVED_OF_AUTO = {"refine": False, "learning_rate": 3e-3, "epochs": 6}
-"""Setting of auto's former learning by gradient → what it was where nothing was to be learned."""
+"""Removed setting of auto's former gradient stage → its value when that stage was off."""
 
 
 class AutoStep(QuantizeSettings):
-    """Ours: transform, weights and ranges are each chosen by measured output error."""
+    """Ours: transform, weight rounding and ranges are each chosen by measured error."""
 
     method: Literal["auto"] = "auto"
     refine: bool = False
-    """auto has no refinement by gradient."""
+    """auto has no refinement stage."""
     loss: Literal["mse", "kl"] = "mse"
-    """Loss on the final outputs: squared error, or KL divergence of the class distributions."""
+    """Output error. mse: mean squared error of the logits. kl: KL divergence of the class
+    distributions."""
 
     @model_validator(mode="before")
     @classmethod
     def _learning_was_removed(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
-        # A run folder of an earlier version names every setting, these with their unused values.
+        # Run folders of earlier versions contain these settings with their unused values.
         asked = [
             name for name, unused in REMOVED_OF_AUTO.items() if given.get(name, unused) != unused
         ]
@@ -310,10 +316,10 @@ class QatStep(QuantizeSettings):
     )
     """Method that initializes the step sizes."""
     distil: bool = True
-    """Also distil from the float model's outputs."""
+    """Also distil from the outputs of the float model."""
     quant_noise: float = Field(default=1.0, gt=0, le=1)
-    """Share of each weight's values, sampled in every training pass, that are quantized; 1: all.
-    Quant-Noise trains integers with 0.5."""
+    """Share of each weight's values to quantize, sampled in every training pass; 1: all.
+    Quant-Noise uses 0.5 for integers."""
     epochs: float = Field(default=3, gt=0)
     """Passes over the training data."""
     learning_rate: float = Field(default=3e-5, gt=0)
@@ -339,19 +345,19 @@ class QatStep(QuantizeSettings):
 
 
 class LsqStep(QatStep):
-    """Learned step sizes without zero points; symmetric if the values are."""
+    """LSQ: learned step sizes with fixed zero points."""
 
     method: Literal["lsq"] = "lsq"
 
 
 class LsqPlusStep(QatStep):
-    """Learned step sizes and zero points."""
+    """LSQ+: learned step sizes and zero points."""
 
     method: Literal["lsq_plus"] = "lsq_plus"
 
 
 class PactStep(QatStep):
-    """Learned clipping values; weights by the range of their values."""
+    """PACT: learned clipping values; weights use the range of their values."""
 
     method: Literal["pact"] = "pact"
 

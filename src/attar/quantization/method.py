@@ -1,9 +1,9 @@
-"""What a quantization method is: a preset of four independent choices, each a row of a table.
+"""A quantization method is a preset of four independent choices, each a row of a table.
 
     float model ─ transform ─► migrated model ─ weights ─► on grid ─ ranges ─► grids ─ refine ─► out
 
-A stage is a function of the `Problem` so far. Range finders answer with a range for each site,
-refinements with a better `Solution`; neither knows what came before it or what comes after.
+Each stage is a function of the current `Problem`. A range finder returns a range for each site, a
+refinement returns an improved `Solution`. Stages do not know which others run before or after them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from attar.tasks.task import Task
 
 @dataclass(frozen=True)
 class BitPlan:
-    """How many bits each tensor gets: the same everywhere, but for what is named."""
+    """Bit width of each tensor: `bits` by default, with exceptions by name."""
 
     bits: Bits
     of_sites: Mapping[str, int] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class BitPlan:
     of_weights: Mapping[str, int] = field(default_factory=dict)
     """Parameter name → bits."""
     float_tensors: frozenset[str] = frozenset()
-    """Sites and weights, by the same names, that are not quantized at all."""
+    """Names of sites and weights that are not quantized."""
     symmetric: tuple[str, ...] = ()
     """Kinds of sites whose grids are symmetric."""
 
@@ -53,7 +53,7 @@ class BitPlan:
 
 @dataclass(frozen=True)
 class Problem:
-    """What a stage may know."""
+    """The input of a stage."""
 
     config: Any
     """The step's settings: a member of the union `QuantizeStep`."""
@@ -61,47 +61,49 @@ class Problem:
     task: Task | None
     plan: BitPlan
     model: PreTrainedModel
-    """Float, after the transform, with `attar_eager` attention; a stage leaves it as it is."""
+    """The float model after the transform, with `attar_eager` attention. Stages must not change
+    it."""
     on_grid: PreTrainedModel
-    """The same with its weights on their grids."""
+    """The same model with quantized weights."""
     calibration: Calibration
-    """Of `model`: statistics, texts, and the float outputs."""
+    """Texts, statistics and float outputs of `model`."""
     folder: Path = Path()
-    """Where the float model's tokenizer is."""
+    """Folder of the float model's tokenizer."""
 
     def grids(self, ranges: Ranges) -> list[SiteQParams]:
-        """The grid of every range, each site at its own bits; none where it stays float."""
+        """The grid of every range at the bit width of its site; sites that stay float are left
+        out."""
         kept = {
             site: ends for site, ends in ranges.items() if site.name not in self.plan.float_tensors
         }
         return grids_of(kept, self.plan.site, self.plan.symmetric)
 
     def output_error(self, ranges: Ranges, loss: str = "mse") -> float:
-        """How far the outputs are from float with weights and these ranges quantized."""
+        """Output error with quantized weights and activations quantized to these ranges."""
         return self.calibration.output_error(self.on_grid, self.grids(ranges), loss)
 
     def output_error_up_to(self, limit: float, ranges: Ranges, loss: str = "mse") -> OutputError:
-        """The same, given up as soon as it is known to be larger than `limit`."""
+        """Like `output_error`, but stop as soon as the error is known to exceed `limit`."""
         calibration = self.calibration
         return calibration.output_error_up_to(limit, self.on_grid, self.grids(ranges), loss)
 
 
 @dataclass(frozen=True)
 class ChosenRanges:
-    """A range finder's answer."""
+    """The result of a range finder."""
 
     ranges: Ranges
     details: Mapping[str, Any] = field(default_factory=dict)
-    """Plain data for the step's metrics: what was searched, what won and by how much."""
+    """Plain data for the step's metrics: the candidates, the chosen one, and their errors."""
 
 
 @dataclass(frozen=True)
 class Solution:
-    """Everything that is quantized, as integers and grids."""
+    """A quantized model: activation grids and integer weights."""
 
     grids: Sequence[SiteQParams]
     weights: QuantizedWeights
-    """All parameters: integers, and the floats that stay (biases, norms)."""
+    """All parameters: integers, and those that stay float (biases, norms)."""
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -110,7 +112,7 @@ RangeFinder = Callable[[Problem], ChosenRanges]
 
 @dataclass(frozen=True)
 class Passes:
-    """Forward passes; a backward pass counts as two."""
+    """Number of forward passes; a backward pass counts as two."""
 
     texts: float = 0
     """Over the calibration texts."""
@@ -119,30 +121,30 @@ class Passes:
 
 
 def no_search(config: Any) -> float:
-    """Passes of ranges that follow from what calibration saw."""
+    """Passes of a range finder that uses only the calibration statistics."""
     return 0
 
 
 @dataclass(frozen=True)
 class Refinement:
-    """What a method learns by gradient."""
+    """The gradient-based stage of a method."""
 
     learn: Callable[[Problem, Solution], Solution]
     passes: Callable[[Any], Passes]
-    """Step's settings → what it takes, for the plan."""
+    """Step's settings → passes it takes, for `attar plan`."""
 
 
 @dataclass(frozen=True)
 class Method:
     ranges: RangeFinder
     range_passes: Callable[[Any], float]
-    """Step's settings → forward passes over the calibration texts that the search of ranges takes,
-    for the plan."""
+    """Step's settings → forward passes over the calibration texts of the range search, for
+    `attar plan`."""
     transform: TransformRule = "none"
     weights: WeightRule = "nearest"
     refine: Refinement | None = None
     full_range: bool = False
-    """Weights use the integer −2^(bits−1) too: four levels at 2 bits, not three."""
+    """Weights also use the integer −2^(bits−1): four levels at 2 bits instead of three."""
 
     def transform_of(self, config: QuantizeSettings) -> TransformRule:
         return config.transform or self.transform

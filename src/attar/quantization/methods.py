@@ -1,7 +1,7 @@
-"""The table of methods: each one a preset of transform, weights, ranges and refinement.
+"""The table of methods. Each is a preset of transform, weights, ranges and refinement.
 
-To add one: its file beside those it resembles, a member of the union in `config`, a row here, and
-its card in docs/methods.
+To add one, write its module, add a member of the union in `config` and a row here, and document it
+in docs/methods.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ METHODS: Mapping[str, Method] = {
 
 
 def name_of(config: QuantizeSettings) -> str:
-    """The method's name, which every member of the union has."""
+    """Name of the method, a field of every member of the union."""
     return getattr(config, "method")  # noqa: B009
 
 
 def method_of(config: QuantizeSettings) -> Method:
-    """The row of a step's method."""
+    """The table row of the step's method."""
     return METHODS[name_of(config)]

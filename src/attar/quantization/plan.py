@@ -1,13 +1,13 @@
-"""What a quantize step will do, in forward passes over its calibration texts and training rows.
+"""Estimates a quantize step in forward passes over its calibration texts and training rows.
 
-A method is a sum of parts, and each part says its passes in its own file:
+The cost is a sum over the parts of the method; each part states its passes in its own module:
 
-    calibration and what was lost    3
-    + transform  + weight rule  + ranges  + what is learned  + sensitivities of a budget
+    calibration and measurement of the losses    3
+    + transform  + weight rule  + ranges  + refinement  + sensitivities of a budget
 
-A backward pass counts as two forward ones. Ranges are searched with candidates that are given up
-early, so a search's share is what was counted on small models (the tests count again), not an
-upper bound. Left out: work that is not a pass, such as the Hessians of `gptq`.
+A backward pass counts as two forward passes. A range search stops bad candidates early, so its
+passes are an average counted on small models (and checked by the tests), not an upper bound. Left
+out: work other than passes, such as the Hessians of `gptq`.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from attar.quantization.weights.rules import WEIGHT_PASSES
 from attar.step import StepPlan
 
 ALWAYS = 3
-"""Calibration; the loss at each site; the loss at the end."""
+"""Calibration, the SQNR of each site, and the SQNR of the logits."""
 MOVED = 2
-"""A transform's: what can be transformed, and the certificate."""
+"""Passes of a transform: observing the tensors, and the certificate."""
 SKIPPED_SHARE = 0.5
-"""Of a pass for a sensitivity: blocks in front of the tensor are not computed again."""
+"""Share of a sensitivity pass that is saved: blocks before the tensor are not recomputed."""
 MEASURED_PLANS = 9
 
 
@@ -69,10 +69,10 @@ def plan_quantize(config: QuantizeSettings, context: PlanContext) -> StepPlan:
 
 
 def calibrating_tokens(texts: PlannedTexts, data: str, wanted: int, model: ModelPlan) -> int:
-    """Mean tokens of the rows, or blocks of running text, that calibrate.
+    """Mean number of tokens of the calibration rows, or blocks of running text.
 
     Raises:
-        DataError: there are fewer than wanted.
+        DataError: there are fewer than `wanted`.
     """
     rows, tokens = texts.count(data, "train", model)
     is_running = texts.loaded(data).kind.is_running
@@ -84,7 +84,7 @@ def passes_of(config: QuantizeSettings, model: nn.Module) -> Passes:
     """Passes over the calibration texts, and over the training rows of a method that trains.
 
     Args:
-        model: of the step's architecture; weights are not read.
+        model: a model of the step's architecture; its weights are not read.
     """
     method = method_of(config)
     texts = ALWAYS + method.range_passes(config) + _budget_passes(config, model)
@@ -97,7 +97,7 @@ def passes_of(config: QuantizeSettings, model: nn.Module) -> Passes:
 
 
 def mean_weight_bits(config: QuantizeSettings, model: nn.Module) -> float:
-    """Bits of a parameter on average, as far as the recipe says."""
+    """Average bits per parameter, as far as the recipe determines it."""
     asked = None if config.budget is None else config.budget.average_bits
     linear = config.weight_bits if asked is None else asked
     embedding = linear if config.embedding_bits is None else config.embedding_bits
@@ -107,7 +107,7 @@ def mean_weight_bits(config: QuantizeSettings, model: nn.Module) -> float:
 
 
 def _budget_passes(config: QuantizeSettings, model: nn.Module) -> float:
-    """Every tensor at every width on a part of the texts, and the plans that are carried out."""
+    """Passes for the sensitivity of every tensor at every width, and for evaluating plans."""
     if config.budget is None:
         return 0
     search = method_of(config).range_passes(config)
@@ -118,7 +118,7 @@ def _budget_passes(config: QuantizeSettings, model: nn.Module) -> float:
         return part * (SKIPPED_SHARE * 2 * tensors + MEASURED_PLANS * (1 + search))
     alone = SKIPPED_SHARE * tensors * len(widths)
     searches = float(MEASURED_PLANS)
-    if widths[0] <= config.activation_bits < widths[-1]:  # sites share bits out too
+    if widths[0] <= config.activation_bits < widths[-1]:  # sites get mixed widths too
         alone *= 2
         searches += len(widths)
     return part * (alone + MEASURED_PLANS + searches * search)

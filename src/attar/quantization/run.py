@@ -1,10 +1,10 @@
-"""The step `quantize`: a fine-tuned model in, the same model in few bits out.
+"""The step `quantize`: quantizes a fine-tuned model and measures the loss of precision.
 
     transform (moves scales between layers) → weights → integers  ·  calibration (one float pass)
-    → ranges → grids → refinement (learns by gradient)
-    → model/ with qparams.json and weights.safetensors, and what was lost where
+    → ranges → grids → refinement (by gradient)
+    → model/ with qparams.json and weights.safetensors
 
-What was lost is measured, not assumed: decibels for every weight and site, and for the logits.
+The metrics include the measured SQNR in dB of every weight, of every site, and of the logits.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def quantize(config: QuantizeSettings, context: StepContext) -> QuantizeMetrics:
     Raises:
         ModelError: the model is not fine-tuned, of an unknown family, or not finite.
         DataError: too few calibration examples.
-        UsageError: settings that do not fit the model or its data.
+        UsageError: a setting does not apply to the model or its data.
     """
     loaded = _load_float(config, context)
     held_out = check_budget(config, loaded, context)
@@ -111,9 +111,9 @@ def _load_float(config: QuantizeSettings, context: StepContext) -> LoadedModel:
             "fine-tune it with a train step first"
         )
     _require_known_answers(config, loaded.task)
-    sites_of(loaded.model)  # refuses a model without sites before a text is read
+    sites_of(loaded.model)  # raises for a model without sites, before any text is read
     if isinstance(config, PercentileStep) and config.choose_by == "validation":
-        # refuses what it cannot judge
+        # raises if the validation split cannot be used
         validation_judge(config, loaded.task, loaded.folder, context)
     for note in loaded.notes:
         context.progress.warn(note)
@@ -123,7 +123,7 @@ def _load_float(config: QuantizeSettings, context: StepContext) -> LoadedModel:
 
 
 def _require_known_answers(config: QuantizeSettings, task: Task) -> None:
-    """Refuse a loss that says nothing about what the model answers."""
+    """Check that the loss is defined for the model's outputs."""
     if task.kind.gives_sets and getattr(config, "loss", "mse") == "kl":
         raise UsageError(
             f'model {config.model!r} is multi-label, and loss = "kl" '
@@ -141,7 +141,7 @@ def _require_known_answers(config: QuantizeSettings, task: Task) -> None:
 def _calibration_batches(
     config: QuantizeSettings, loaded: LoadedModel, context: StepContext
 ) -> Sequence[Batch]:
-    """The chosen training texts as batches; which ones is written to `calibration.json`."""
+    """Batches of the chosen training texts, whose indices are written to `calibration.json`."""
     settings, task = config.calibration, loaded.task
     assert task is not None
     data = data_of(context, settings.data)
@@ -164,7 +164,7 @@ def _calibration_batches(
 def _write(
     folder: Path, loaded: LoadedModel, qparams: ModelQParams, weights: QuantizedWeights
 ) -> None:
-    """The quantized model folder: config, tokenizer and task as they were, weights as integers."""
+    """Write the model folder: unchanged config, tokenizer and task, and integer weights."""
     folder.mkdir(parents=True)
     model_config = copy.deepcopy(loaded.model.config)
     model_config.architectures = [type(loaded.model).__name__]
@@ -177,13 +177,13 @@ def _write(
 def _of_weights(
     problem: Problem, weights: QuantizedWeights, quantized: PreTrainedModel
 ) -> Iterator[float]:
-    """Decibels between each float weight and what it became, learned or rounded."""
+    """SQNR in dB of each quantized weight, rounded or trained, with respect to the float weight."""
     floats, found = (dict(m.named_parameters()) for m in (problem.model, quantized))
     return (sqnr_db(floats[entry.fqn], found[entry.fqn]) for entry in weights.entries)
 
 
 def _losses(problem: Problem, solution: Solution) -> dict[str, Any]:
-    """What quantization cost: at each site, in each weight, and at the end, in decibels."""
+    """SQNR in dB of each site, of each weight, and of the logits."""
     grids, weights, calibration = solution.grids, solution.weights, problem.calibration
     of_sites = site_sqnr(problem.model, grids, calibration)
     quantized = simulated(problem.model, weights)

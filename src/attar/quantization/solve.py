@@ -1,7 +1,7 @@
-"""The path of every method, in memory: transform and calibrate, then weights, ranges, refinement.
+"""Runs a method in memory: transform and calibration, then weights, ranges and refinement.
 
-The step `quantize` writes what comes out; the studies of `analyze` and the benchmarks only look at
-it. All of them go this way, so that what is studied is what is shipped.
+Used by the step `quantize`, which writes the result, and by the studies of `analyze` and the
+benchmarks, so that they examine exactly the models that are shipped.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from attar.step import StepContext
 def prepare_(
     config: QuantizeSettings, loaded: LoadedModel, batches: Sequence[Batch], context: StepContext
 ) -> tuple[Problem, dict[str, Any]]:
-    """Transform `loaded.model` in place as the method wants it, and calibrate it.
+    """Apply the method's transform to `loaded.model` in place, and calibrate it.
 
-    Returns: the problem with float weights, and what the transform did, as plain data.
+    Returns: the problem with float weights, and details of the transform, as plain data.
     Raises:
         ModelError: the certificate of the transform fails, or an activation is not finite.
     """
@@ -55,9 +55,9 @@ def prepare_(
 
 
 def solve(problem: Problem) -> tuple[Problem, Solution]:
-    """Weights, ranges and refinement.
+    """Quantize weights, choose ranges, and refine.
 
-    Returns: the problem with its weights on their grids, and its solution.
+    Returns: the problem with quantized weights, and its solution.
     """
     config, plan, model = problem.config, problem.plan, problem.model
     method, batches = method_of(config), problem.calibration.batches
@@ -66,7 +66,7 @@ def solve(problem: Problem) -> tuple[Problem, Solution]:
         model, plan.weight, left_float=plan.float_tensors, full_range=method.full_range
     )
     problem = replace(problem, on_grid=simulated(model, weights))
-    # a table of tokens has no activations
+    # a static embedding table has no activations
     chosen = method.ranges(problem) if sites_of(model) else ChosenRanges({})
     solution = Solution(problem.grids(chosen.ranges), weights, chosen.details)
     if method.refine is not None and config.refine:
@@ -75,7 +75,7 @@ def solve(problem: Problem) -> tuple[Problem, Solution]:
 
 
 def simulated(model: PreTrainedModel, weights: QuantizedWeights) -> PreTrainedModel:
-    """A copy of `model` with the parameters of `weights`."""
+    """Copy `model` and set the parameters from `weights`."""
     copied = copy.deepcopy(model)
     put_on_grid_(copied, weights)
     return copied

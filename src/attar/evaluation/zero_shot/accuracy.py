@@ -1,10 +1,10 @@
-"""From log-likelihoods to what a model is worth on zero-shot tasks.
+"""Accuracy on zero-shot tasks, from log-likelihoods.
 
-accuracy of a task     share of its rows that are answered right, with a bootstrap over rows
-average                mean over the tasks, each with weight 1; its interval draws rows within
-                       every task, and takes the tasks as they are
-against chance         "above" where the interval lies above what guessing scores, "at" where it
-                       contains it, "below" where it lies below
+accuracy of a task     share of rows that are answered correctly, with a bootstrap over rows
+average                unweighted mean over tasks; its interval resamples rows within each task, for
+                       the given set of tasks
+against chance         "above" if the interval is above chance level, "at" if it contains it,
+                       "below" if it is below
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Answers:
     log_p: tuple[np.ndarray, ...]
-    """Of the pairs of each row."""
+    """Log-likelihoods of the pairs of each row."""
     predictions: np.ndarray
-    """(N,); where a word is to be written, 0 if the model would write it, else −1."""
+    """(N,); for a generated word, 0 if the model would generate it, otherwise −1."""
     by_log_p: np.ndarray
-    """The same by log p alone."""
+    """Predictions by log p, without length normalization."""
 
 
 def answers_of(tasks: Mapping[str, TaskRows], found: Likelihoods) -> dict[str, Answers]:
@@ -68,7 +68,7 @@ def metrics_of(
     tasks: Mapping[str, TaskRows],
     answers: Mapping[str, Mapping[str, Answers]],
 ) -> dict[str, dict[str, Bootstrapped]]:
-    """The averages and each task → model → accuracy and its resamples."""
+    """Each average and task → model → accuracy and its resamples."""
     of_tasks = {
         name: bootstrap(
             "accuracy",
@@ -90,13 +90,13 @@ def metrics_of(
 
 
 def _seed(config: EvaluateStep, context: StepContext, task: str) -> int:
-    """Of the draws of one task's rows, which all models share."""
+    """Seed of the resamples of a task's rows, which all models share."""
     seed = context.seed if config.seed is None else config.seed
     return derive_seed(seed, f"bootstrap {task}")
 
 
 def averaged(tasks: Sequence[str]) -> dict[str, list[str]]:
-    """Each average, and over which tasks it is.
+    """Name of each average → its tasks.
 
     Example:
         >>> averaged(["piqa", "storycloze"])
@@ -114,7 +114,7 @@ def entries_of(
     tasks: Mapping[str, TaskRows],
     answers: Mapping[str, Answers],
 ) -> dict[str, Any]:
-    """What the result says of one model's accuracies."""
+    """Metrics of one model."""
     chances = {name: rows.chance for name, rows in tasks.items()}
     for average, names in averaged(list(tasks)).items():
         chances[average] = float(np.mean([chances[name] for name in names]))
@@ -136,7 +136,7 @@ def entries_of(
 
 
 def against_chance(low: float, high: float, chance: float) -> str:
-    """Where an interval lies.
+    """Position of an interval relative to chance level.
 
     Example:
         >>> against_chance(0.22, 0.29, 0.25), against_chance(0.26, 0.3, 0.25)
@@ -151,7 +151,7 @@ def perplexities_of(
     tasks: Mapping[str, TaskRows],
     answers: Mapping[str, Answers],
 ) -> dict[str, Any]:
-    """Of each task whose words are to be written: exp of the mean nats of a word."""
+    """Perplexity per word, exp(mean nats of a word), of each task with generated words."""
     found: dict[str, Any] = {}
     for name, rows in tasks.items():
         if rows.task.writes:

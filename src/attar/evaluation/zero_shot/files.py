@@ -1,6 +1,6 @@
-"""Where the rows of the zero-shot tasks are, and a hash of them for a step's key.
+"""Files of the zero-shot tasks, and their hash for a step's key.
 
-    <path>/<task>/<split>.jsonl.gz      or another format; StoryCloze: the only file of its folder
+    <path>/<task>/<split>.jsonl.gz      or another format; StoryCloze: the only file in its folder
 
 Imports neither torch nor numpy, so that a recipe is checked in milliseconds.
 """
@@ -19,16 +19,16 @@ from attar.evaluation.config import EvaluateStep
 from attar.evaluation.zero_shot.tasks import TASKS, ZeroShotTask
 
 VERSION = 1
-"""Raise it with every change after which the same files ask other questions."""
+"""Increment when a change makes the same files give different questions."""
 
 
 def fingerprint(
     config: EvaluateStep, recipe_folder: Path, sha256: Callable[[Path], str] = sha256_of
 ) -> Any:
-    """What a step's key must know of its tasks; None: the step has none.
+    """Content of the tasks for a step's key; None if the step has no tasks.
 
     Raises:
-        DataError: a task's file is not there.
+        DataError: the file of a task is missing.
     """
     if not config.tasks:
         return None
@@ -43,7 +43,7 @@ def find_files(config: EvaluateStep, recipe_folder: Path) -> dict[str, Path]:
     """Task → its file.
 
     Raises:
-        DataError: with all that are missing, and where each belongs.
+        DataError: files are missing; the message lists them and their expected paths.
     """
     root = recipe_folder / os.path.expanduser(config.path or "")  # noqa: PTH111 - unknown users stay
     found = {name: _file_of(TASKS[name], root) for name in config.tasks}
@@ -70,7 +70,7 @@ def _place_of(task: ZeroShotTask, root: Path) -> str:
 
 
 def _file_of(task: ZeroShotTask, root: Path) -> Path | None:
-    """The file of its split; None: there is none."""
+    """The file of the task's split; None if there is none."""
     folder = root / task.name
     try:
         files = [file for file in sorted(folder.iterdir()) if file.is_file() and format_of(file)]

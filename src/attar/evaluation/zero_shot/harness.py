@@ -1,8 +1,8 @@
-"""lm-evaluation-harness as a second judge: its own requests and its own log-likelihoods.
+"""Evaluation by lm-evaluation-harness, with its own requests and log-likelihoods.
 
-The same rows are given to its own task class, whose fields the table has, and its own model class
-is put around the model in memory. Nothing is read from the network or written to disk. Where both
-judges are asked, every request is compared: first the strings, then the numbers.
+The rows are passed to its own task class, configured from our table, and the model in memory is
+wrapped in its own model class. Nothing is read from the network or written to disk. If both
+implementations are used, every request is compared: first the strings, then the log-likelihoods.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from attar.scoring.shared_prefixes import Likelihoods
 from attar.transformers_tokenizer import read_as_transformers
 
 SAME_NATS = 1e-3
-"""By how much the two may differ in a request's log-likelihood."""
+"""Maximum difference between the two log-likelihoods of a request."""
 BATCH_SIZE = 16
 WORST_SHOWN = 3
 
 
 def harness_pairs(tasks: Mapping[str, TaskRows]) -> list[Pair]:
-    """What the harness asks of the rows, in their order.
+    """Requests of the harness for the rows, in their order.
 
     Raises:
         UsageError: it is not installed.
@@ -47,11 +47,11 @@ def harness_likelihoods(
     batch_size: int = BATCH_SIZE,
     after_batch: Callable[[int], None] = lambda requests: None,
 ) -> Likelihoods:
-    """The log-likelihoods of every request by the harness.
+    """Compute the log-likelihood of every request with the harness.
 
     Args:
-        folder: where the model's tokenizer is.
-        after_batch: called with the number of texts just read; may raise to stop.
+        folder: folder of the model's tokenizer.
+        after_batch: called with the number of texts just processed; may raise to stop.
     Raises:
         UsageError: it is not installed.
     """
@@ -71,9 +71,9 @@ def harness_likelihoods(
 
 
 def harness_around(model: PreTrainedModel, folder: Path, batch_size: int) -> Any:
-    """The harness's class of models around one in memory."""
+    """Wrap a model in memory in the model class of the harness."""
     models: Any = require("lm_eval.models.huggingface", "eval")
-    tokenizer = copy.deepcopy(read_as_transformers(folder))  # it is given a padding token
+    tokenizer = copy.deepcopy(read_as_transformers(folder))  # the harness adds a padding token
     return models.HFLM(
         pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=batch_size
     )
@@ -85,10 +85,10 @@ def require_same(
     tasks: Mapping[str, TaskRows],
     model: str,
 ) -> dict[str, Any]:
-    """How far the two are apart, for the result.
+    """Check that both log-likelihoods agree; returns their differences for the result.
 
     Raises:
-        ModelError: a request's log-likelihood differs by more than `SAME_NATS`.
+        ModelError: the log-likelihoods of a request differ by more than `SAME_NATS`.
     """
     apart = np.abs(ours.log_p - theirs.log_p)
     worst = np.argsort(-apart)[:WORST_SHOWN]
@@ -112,10 +112,10 @@ def require_same(
 
 
 def require_same_strings(ours: Sequence[Pair], tasks: Mapping[str, TaskRows]) -> None:
-    """Refuse to compare numbers of different questions.
+    """Check that both implementations have the same requests.
 
     Raises:
-        ModelError: with the first that differs.
+        ModelError: a request differs; the message shows the first one.
     """
     theirs = harness_pairs(tasks)
     for place, own, other in zip(_places(tasks), ours, theirs, strict=True):
@@ -128,12 +128,12 @@ def require_same_strings(ours: Sequence[Pair], tasks: Mapping[str, TaskRows]) ->
 
 
 def version() -> str:
-    """Of the harness."""
+    """Version of the harness."""
     return str(require("lm_eval", "eval").__version__)
 
 
 def _places(tasks: Mapping[str, TaskRows]) -> Iterator[tuple[str, int, int]]:
-    """Task, row and answer of each request."""
+    """Task, row number and answer number of each request."""
     for name, rows in tasks.items():
         for row, question in enumerate(rows.questions):
             for answer in range(len(question.pairs)):
@@ -163,7 +163,7 @@ def _instances(tasks: Mapping[str, TaskRows]) -> list[Any]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The harness's bars and warnings off for a while."""
+    """Context manager that disables progress bars and warnings of the harness."""
     logger = logging.getLogger("lm_eval")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,8 +1,8 @@
-"""What asking zero-shot tasks will cost. Every text is made and tokenized, so requests and tokens
-are exact; that models keep keys and values, and so read what texts share only once, is taken from
-transformers, and found out by the step.
+"""Estimates the cost of zero-shot tasks. All texts are built and tokenized, so the numbers of
+requests and tokens are exact. Whether a model caches keys and values, so that shared prefixes are
+computed once, is assumed from transformers and verified when the step runs.
 
-    flops    linear maps: every token read · attention · the head: only where something is predicted
+    flops    linear layers: every token · attention · head: only predicted positions
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from attar.step import StepPlan
 from attar.tasks.table import CAUSAL_LM
 
 HARNESS_WORK = {"ours": (1, 0), "lm_eval": (0, 1), "both": (1, 1)}
-"""How often requests are read with shared prefixes, and whole."""
+"""How often requests are processed with shared prefixes, and in full."""
 
 
 @dataclass(frozen=True)
 class Read:
     requests: int
     tokens: int
-    """With what texts share read once."""
+    """Tokens, with shared prefixes counted once."""
     attended: int
-    """Pairs of tokens of which one attends to the other, likewise."""
+    """Pairs of attending tokens, with shared prefixes counted once."""
     whole_tokens: int
-    """Where every text is read whole."""
+    """Tokens, with every text counted in full."""
     predictions: int
 
     @classmethod
@@ -53,10 +53,10 @@ def plan_zero_shot(config: EvaluateStep, context: PlanContext) -> StepPlan:
     """Plan an evaluation on zero-shot tasks.
 
     Raises:
-        DataError: rows are missing or cannot be asked.
+        DataError: rows are missing or cannot be used.
         ModelError: a model does not predict the next token.
     """
-    if config.hub and context.flops_per_s is not None:  # planned where it will not be done
+    if config.hub and context.flops_per_s is not None:  # planned for another machine
         note = "the tasks' rows are on the hub and not read here, so this step's work is left out"
         return StepPlan(memory_mib=RUNTIME_MIB, disk_mib=1, seconds=OPEN_SECONDS, note=note)
     tasks = read_tasks(config, context.recipe_folder)
@@ -87,7 +87,7 @@ def _requests(
     word: str, model: ModelPlan, tasks: Mapping[str, TaskRows], context: PlanContext
 ) -> list[Continuation]:
     pairs = [pair for rows in tasks.values() for each in rows.questions for pair in each.pairs]
-    if word not in context.models:  # a folder, which says what it is for
+    if word not in context.models:  # a folder, whose task is known
         return requests_of(word, resolve_model(word, {}, context.recipe_folder), pairs)
     config: Any = model.cost.model.config
     limit = most_tokens(config, model.tokenizer_folder)
@@ -97,7 +97,7 @@ def _requests(
 def _flops(cost: Cost, read: Read, *, is_shared: bool) -> int:
     if not is_shared:
         return read.requests * cost.flops(1, max(1, round(read.whole_tokens / read.requests)))
-    # over one text of T tokens they are a·T + b·T²: two lengths give a and b
+    # for one text of T tokens, FLOPs are a·T + b·T²: two lengths determine a and b
     one, two = cost.flops(1, 1), cost.flops(1, 2)
     squared = (two - 2 * one) // 2
     table: Any = cost.model.get_output_embeddings()

@@ -1,8 +1,8 @@
-"""The rows of the zero-shot tasks, from a folder of files or from the hub, as questions.
+"""Reads the rows of the zero-shot tasks from a folder or the hub, and converts them to questions.
 
-A benchmark with rows missing is another benchmark, so a row that cannot be used stops the step.
-Which rows are taken where fewer are wanted never depends on a step's seed: all models of all runs
-are asked the same. Imports no torch.
+Results are comparable only on the same rows, so a row that cannot be used is an error. If `rows`
+limits their number, the choice does not depend on the step's seed, so all models in all runs get
+the same questions. Imports no torch.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ SAMPLE_SEED = 0
 
 @dataclass(frozen=True)
 class TaskRows:
-    """What is asked of one task."""
+    """The questions of one task."""
 
     task: ZeroShotTask
     rows: tuple[Row, ...]
-    """As files have them."""
+    """Rows in the format of the files."""
     questions: tuple[Question, ...]
     taken: str
-    """Which rows, in words."""
+    """Description of the selected rows."""
     source: str
 
     @property
     def chance(self) -> float:
-        """How often guessing is right."""
+        """Accuracy of random guessing."""
         return float(np.mean([question.chance for question in self.questions]))
 
 
 def read_tasks(config: EvaluateStep, recipe_folder: Path) -> dict[str, TaskRows]:
-    """The rows of every task of a step, in the order of the table.
+    """Read the rows of all tasks of a step, in the order of the table.
 
     Raises:
-        DataError: a task's file or its data set is not there, or a row cannot be used.
+        DataError: the file or dataset of a task is missing, or a row cannot be used.
     """
     return {
         name: _read(task, config, recipe_folder)
@@ -83,7 +83,7 @@ def _read(task: ZeroShotTask, config: EvaluateStep, recipe_folder: Path) -> Task
 
 
 def _chosen(records: Iterable[Any], config: EvaluateStep) -> tuple[list[tuple[int, Any]], str]:
-    """Rows with their numbers, and which they are in words."""
+    """The selected rows with their numbers, and a description of the selection."""
     if config.rows is None:
         chosen = list(enumerate(records))
         return chosen, f"all {len(chosen):,}"
@@ -103,7 +103,7 @@ def _usable(
     task: ZeroShotTask,
     source: str,
 ) -> Row:
-    """A row that can be asked."""
+    """Check that a row can be turned into a question, and return it."""
     where = f"task {task.name!r}: row {number + 1:,} of {source}"
     if isinstance(record, Unreadable):
         raise DataError(f"{where} is unreadable: {record.reason}; get the file again")

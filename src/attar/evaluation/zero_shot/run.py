@@ -1,10 +1,10 @@
-"""Language models on zero-shot tasks: which answer does a model find likelier?
+"""Evaluates language models on zero-shot tasks by the likelihoods of the answers.
 
-Tokens of all models are made first, so that what cannot be asked is refused before any model is
-loaded; models are loaded one after the other.
+All requests are tokenized first, so that errors are found before any model is loaded. Models are
+loaded one at a time.
 
-    predictions.parquet    task, row, label; for each model <name>.prediction and <name>.log_p, one
-                           number for each answer
+    predictions.parquet    task, row, label; for each model <name>.prediction and <name>.log_p, with
+                           one number per answer
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ if TYPE_CHECKING:
 
 
 def evaluate_zero_shot(config: EvaluateStep, context: StepContext) -> dict[str, Any]:
-    """Ask every model every task; see this module for the result.
+    """Evaluate every model on every task.
 
     Raises:
-        DataError: rows are missing or cannot be asked.
+        DataError: rows are missing or cannot be used.
         ModelError: a model does not predict the next token, or the harness disagrees.
         NonFiniteError: a log-likelihood is NaN or infinite.
     """
@@ -95,7 +95,7 @@ def evaluate_zero_shot(config: EvaluateStep, context: StepContext) -> dict[str, 
 
 
 def requests_of(name: str, folder: Path, pairs: Sequence[tuple[str, str]]) -> list[Continuation]:
-    """Every pair as the tokens of one model.
+    """Tokenize every pair for one model.
 
     Raises:
         ModelError: the model does not predict the next token.
@@ -113,7 +113,7 @@ def requests_of(name: str, folder: Path, pairs: Sequence[tuple[str, str]]) -> li
 
 
 def groups_of(tasks: Mapping[str, TaskRows]) -> list[list[int]]:
-    """The numbers of the requests of each row."""
+    """Indices of the requests of each row."""
     groups: list[list[int]] = []
     begin = 0
     for rows in tasks.values():
@@ -125,7 +125,7 @@ def groups_of(tasks: Mapping[str, TaskRows]) -> list[list[int]]:
 
 @dataclass(frozen=True)
 class _Asked:
-    """The requests of one model, and how they are answered."""
+    """Runs the requests of one model."""
 
     config: EvaluateStep
     tasks: Mapping[str, TaskRows]
@@ -135,7 +135,7 @@ class _Asked:
     def model(
         self, name: str, folder: Path, context: StepContext
     ) -> tuple[Likelihoods, dict[str, Any], dict[str, Any]]:
-        """What the model says, what is known of it, and how it compares with the harness."""
+        """Log-likelihoods, properties of the model, and the comparison with the harness."""
         from attar.scoring.forms import open_form
         from attar.scoring.shared_prefixes import likelihoods, shares_prefixes
 
@@ -192,7 +192,7 @@ class _Asked:
             self.after_batch(texts)
 
         found = harness_likelihoods(model, folder, self.tasks, after_batch=after_batch)
-        self.after_batch(left)  # answered by a text that was read for another request
+        self.after_batch(left)  # requests whose text was already processed
         return found
 
 
@@ -213,7 +213,7 @@ def _write(
     tasks: Mapping[str, TaskRows],
     answers: Mapping[str, Mapping[str, Answers]],
 ) -> None:
-    """One row a row of each task, in their order."""
+    """Write one row per row of each task, in order."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

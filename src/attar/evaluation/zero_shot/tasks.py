@@ -1,17 +1,17 @@
-"""The nine zero-shot tasks as one table: where their rows are, what is asked, how it is counted.
+"""The table of the nine zero-shot tasks: their rows, prompts and metrics.
 
-A row becomes pairs of a context and a continuation. Of a multiple choice there is one pair for each
-answer, and the pair with the highest log p is the model's answer:
+A row gives pairs of context and continuation. For multiple choice, there is one pair per answer,
+and the prediction is the pair with the highest score:
 
-    acc        log p                          WinoGrande, Social IQa, StoryCloze
-    acc_norm   log p / characters of it       HellaSwag, OpenBookQA, ARC, PIQA
+    acc        log p                                 WinoGrande, Social IQa, StoryCloze
+    acc_norm   log p / characters of the answer      HellaSwag, OpenBookQA, ARC, PIQA
 
-WinoGrande puts its answers into the *context*, and compares log p of what follows. LAMBADA asks for
-the last word of a passage: a row counts where the model would write that word itself.
+In WinoGrande the answers differ in the *context*, and log p of the same continuation is compared.
+LAMBADA asks for the last word of a passage: a row is correct if greedy decoding gives that word.
 
-`harness` are the fields of lm-evaluation-harness's own task for the same rows (0.4.13); that both
-ask the same strings is tested, and compared again when a step asks with both. The hub's rows are
-brought into the form of the files. Imports no torch.
+`harness` are the fields of the corresponding task of lm-evaluation-harness (0.4.13). A test checks
+that both give the same strings, and a step with `harness = "both"` compares them again. Rows from
+the hub are converted to the format of the files. Imports no torch.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ QUESTION = "Question: {}\nAnswer:"
 
 @dataclass(frozen=True)
 class Question:
-    """A row as it is asked."""
+    """A row as a question."""
 
     pairs: tuple[Pair, ...]
     label: int
-    """The right one of them."""
+    """Index of the correct answer."""
     lengths: tuple[int, ...]
     """Characters of each answer, for acc_norm."""
 
     @property
     def chance(self) -> float:
-        """How often a guess is right; a word that is to be written is not guessed."""
+        """Accuracy of random guessing; 0 for generated words."""
         return 1 / len(self.pairs) if len(self.pairs) > 1 else 0.0
 
 
 @dataclass(frozen=True)
 class HubPlace:
-    """Where the hub has a task's rows."""
+    """Location of a task's rows on the hub."""
 
     name: str
     config: str | None
@@ -55,7 +55,7 @@ class HubPlace:
     revision: str
     columns: tuple[str, ...]
     row: Callable[[Row], Row]
-    """A row of the hub → a row of a file."""
+    """Converts a row of the hub to a row of a file."""
 
 
 @dataclass(frozen=True)
@@ -63,21 +63,21 @@ class ZeroShotTask:
     name: str
     title: str
     split: str | None
-    """Stem of its file in the folder of its name; None: the only file there."""
+    """Stem of the file in the task's folder; None: the only file there."""
     columns: tuple[str, ...]
-    """Of a row."""
+    """Columns of a row."""
     ask: Callable[[Row], Question]
     metric: TaskMetric
     harness: Mapping[str, Any]
     hub: HubPlace | None
     mend: Callable[[Row], Row] = dict
-    """A row of a file → the row as the harness's own data set has it."""
+    """Converts a row of a file to a row of the harness's dataset."""
     writes: bool = False
-    """A word is to be written; else one of several answers is chosen."""
+    """Whether the answer is a generated word, instead of one of several choices."""
 
 
 def _answers(row: Row, prompt: str, choices: str = "choices") -> Question:
-    """Answers after one prompt, each after a space."""
+    """A question with a common prompt; each answer is preceded by a space."""
     context = prompt.format(row["context"])
     answers: Sequence[str] = row[choices]
     return Question(
@@ -123,8 +123,9 @@ SENTENCE_END = re.compile(r"[.!?]\s+")
 
 
 def with_capital(context: str) -> str:
-    """A HellaSwag context whose unfinished last sentence begins with a capital, as the harness
-    makes it of the two columns that files in one string no longer have.
+    """Capitalize the unfinished last sentence of a HellaSwag context.
+
+    The harness does this when it joins two columns; the files have only the joined string.
 
     Example:
         >>> with_capital("Roof: A man sits on a roof. he"), with_capital("Roof: A man sits.")
@@ -149,7 +150,7 @@ def _hub_hellaswag(row: Row) -> Row:
 
 
 def _without_marks(text: str) -> str:
-    """WikiHow's marks in brackets, out."""
+    """Remove WikiHow's marks in brackets."""
     text = re.sub(r"\[.*?\]", "", text.strip().replace(" [title]", ". "))
     return text.replace("  ", " ")
 
@@ -321,6 +322,6 @@ ALL: tuple[ZeroShotTask, ...] = (
     ),
 )
 TASKS: Mapping[str, ZeroShotTask] = {task.name: task for task in ALL}
-"""Name → task, in the order in which they are shown."""
+"""Name → task, in the order of reports."""
 STORYCLOZE = "storycloze"
-"""Whose rows each user must be licensed for; averages are given with and without it."""
+"""Requires a license for each user, so averages are given with and without it."""

@@ -1,8 +1,8 @@
-"""Calibration: one pass of the float model over a few texts, and what methods ask of it afterwards.
+"""Calibration: run the float model once over a few texts and record what the methods need.
 
-A seeded choice of training examples is run once with a watcher at every site. Everything a method
-may want is then a function of what was stored: ranges, quantiles, and the float outputs by which a
-candidate is judged, in one quantized pass each.
+A seeded sample of training examples is run once with an observer at every site. Ranges and
+quantiles are computed from the stored statistics. A candidate is compared with the stored float
+outputs, which takes one quantized pass per candidate.
 
     output_error(ranges) = mean over examples and classes of (quantized logit − float logit)²
 
@@ -49,16 +49,16 @@ ROWS_AT_ONCE = 1024
 Ranges = Mapping[Site, tuple[float, float]]
 """Site → (low, high)."""
 Watcher = Callable[[Tensor], None]
-"""Is shown the real values of a site, batch by batch: (N, D), (N, H) for probabilities."""
+"""Called with each batch's unpadded values at a site: (N, D), or (N, H) for probabilities."""
 
 
 def require_examples(
     available: int, wanted: int, data_name: str, unit: str = "training rows after filtering"
 ) -> None:
-    """Refuse data with fewer rows, or blocks of running text, than are to calibrate.
+    """Check that there are enough rows, or blocks of running text, for calibration.
 
     Raises:
-        DataError: there are fewer than wanted.
+        DataError: `available` is smaller than `wanted`.
     """
     if available < wanted:
         raise DataError(
@@ -68,34 +68,36 @@ def require_examples(
 
 
 def choose_examples(available: int, wanted: int, seed: int, data_name: str) -> np.ndarray:
-    """Which training rows calibrate: a seeded choice that keeps its rows when more are wanted.
+    """Sample training rows for calibration. With the same seed, a larger sample contains the
+    smaller one.
 
     Raises:
-        DataError: there are fewer rows than wanted.
+        DataError: `available` is smaller than `wanted`.
     """
     require_examples(available, wanted, data_name)
     return generator(seed, "calibration").permutation(available)[:wanted]
 
 
 def length_sorted(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """Rows in batches of like length, the longest first: padding is work that counts for nothing.
+    """Group rows of similar length into batches, the longest first, to reduce padding.
 
-    Measured on 256 docstrings of 4,952 tokens: 7,296 computed instead of 19,072 in random batches.
+    Measured on 256 docstrings with 4,952 tokens in all: 7,296 positions are computed, against
+    19,072 in random batches.
     """
     order = np.argsort(-lengths, kind="stable")
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
 def to_tensors(batch: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
-    """A batch of arrays as a batch of tensors, without copying."""
+    """Convert a batch of arrays to tensors without copying."""
     return {name: torch.from_numpy(array) for name, array in batch.items()}
 
 
 def right_padded(batch: Batch) -> Batch:
-    """The same texts with their padding on the right, and no more of it than the longest needs.
+    """Move the padding to the right and trim it to the longest text.
 
-    A pooler reads column 0: in a batch padded left that is padding, and its logits are noise.
-    Packed texts stay as they are. What a decoder reads has a mask and a width of its own.
+    A pooler reads column 0. In a left-padded batch that is a padding token, so the logits would be
+    noise. Packed batches are returned unchanged. Decoder inputs have their own mask and width.
     """
     if TEXTS_KEY in batch:
         return batch
@@ -111,42 +113,42 @@ def right_padded(batch: Batch) -> Batch:
 
 
 def num_tokens(batches: Sequence[Batch]) -> int:
-    """Real tokens, what a decoder reads included; padding is not counted."""
+    """Number of tokens without padding, decoder inputs included."""
     masks = (mask for batch in batches for mask in (texts_of(batch), batch.get(DECODER_MASK)))
     return sum(int((mask > 0).sum()) for mask in masks if mask is not None)
 
 
 @dataclass(frozen=True)
 class OutputError:
-    """How far outputs are from float."""
+    """Error of quantized outputs with respect to the float outputs."""
 
     value: float
     is_whole: bool
-    """False: the pass was given up as soon as the error was known to be larger than asked for; the
-    whole error is `value` or more.
+    """False if the pass stopped early because the error already exceeded the limit. `value` is then
+    a lower bound.
     """
 
 
 @dataclass
 class Calibration:
-    """The texts and what the float model did with them. Made by `calibrate`."""
+    """Calibration texts with the statistics and outputs of the float model. See `calibrate`."""
 
     batches: Sequence[Batch]
     statistics: dict[Site, SiteStatistics]
     logits: Sequence[Tensor]
-    """Of the float model, batch by batch; of a language model, at real tokens only."""
+    """Of the float model, per batch; for a language model without padding tokens."""
     seconds: float
-    """Time of the one float pass."""
+    """Duration of the float pass."""
     context: StepContext
     num_quantized_passes: int = 0
-    """Passes of quantized models over the texts so far."""
+    """Number of quantized passes over the texts so far."""
     _errors: WeakKeyDictionary[
         PreTrainedModel, dict[tuple[str, tuple[SiteQParams, ...]], OutputError]
     ] = field(default_factory=WeakKeyDictionary)
     _latest: tuple[PreTrainedModel, tuple[SiteQParams, ...], Sequence[Tensor]] | None = None
-    """The outputs that came last. Those before are not kept: a generator's are large."""
+    """Outputs of the latest pass. Earlier ones are dropped: a generative model's are large."""
     _terms: dict[str, int] = field(default_factory=dict[str, int])
-    """Loss → how many terms its mean has."""
+    """Loss → number of terms in its mean."""
 
     @property
     def num_examples(self) -> int:
@@ -159,9 +161,9 @@ class Calibration:
     def quantized_logits(
         self, model: PreTrainedModel, grids: Sequence[SiteQParams]
     ) -> Sequence[Tensor]:
-        """Outputs of `model` on the texts with a quantizer for each grid, batch by batch.
+        """Return the logits of `model` per batch, with a quantizer inserted for each grid.
 
-        The candidate that was tried last is not run again.
+        The latest result is cached.
         """
         key = tuple(grids)
         if self._latest is not None:
@@ -177,7 +179,7 @@ class Calibration:
     def _quantized_pass(
         self, model: PreTrainedModel, grids: Sequence[SiteQParams]
     ) -> Iterator[str]:
-        """For a while the model with every grid in place, one pass more counted; its title."""
+        """Insert the quantizers, count one more pass, and yield its title."""
         self.num_quantized_passes += 1
         with inserted(model, {grid.site: Rounding(grid) for grid in grids}):
             yield f"quantized pass {self.num_quantized_passes}"
@@ -185,10 +187,10 @@ class Calibration:
     def output_error(
         self, model: PreTrainedModel, grids: Sequence[SiteQParams], loss: str = "mse"
     ) -> float:
-        """How far the quantized outputs are from the float ones: `mse`, the mean squared difference
-        of the logits, or `kl`, KL(float ‖ quantized) of the class distributions in nats.
+        """Error of the quantized outputs with respect to the float outputs.
 
-        A candidate that was tried before is not run again.
+        `mse` is the mean squared difference of the logits; `kl` is KL(float ‖ quantized) of the
+        class distributions, in nats. Results are cached.
         """
         return self.output_error_up_to(math.inf, model, grids, loss).value
 
@@ -199,11 +201,11 @@ class Calibration:
         grids: Sequence[SiteQParams],
         loss: str = "mse",
     ) -> OutputError:
-        """`output_error`, given up as soon as it is known to be larger than `limit`.
+        """Like `output_error`, but stop as soon as the error is known to exceed `limit`.
 
-        The error is a sum over texts of terms that are never negative, so that a part of the texts
-        bounds it from below: whether it is larger than `limit` is never misjudged. Short texts are
-        run first, which count as much as long ones and cost less.
+        The error is a sum of non-negative terms, so its partial sums are lower bounds and stopping
+        early never misclassifies a candidate. Batches of short texts run first, because they cost
+        less.
         """
         known, key = self._errors.setdefault(model, {}), (loss, tuple(grids))
         found = known.get(key)
@@ -241,22 +243,22 @@ class Calibration:
         return self._terms[loss]
 
     def watch(self, model: PreTrainedModel, watchers: Mapping[Site, Watcher], title: str) -> None:
-        """Run `model` over the texts once more and show each site's real values to its watcher."""
+        """Run `model` over the texts and call each site's watcher with its unpadded values."""
         real = RealTokens()
         modules = {site: Watching(real.of(site), see) for site, see in watchers.items()}
         with inserted(model, modules):
             _outputs(model, self.batches, real, self.context, title)
 
     def error_of(self, outputs: Iterable[Tensor], loss: str = "mse") -> float:
-        """`output_error` of outputs at hand, batch by batch."""
+        """`output_error` of outputs that are already computed, one tensor per batch."""
         pairs = zip(outputs, self.logits, strict=True)
         parts = [_error_sum(found, wanted, loss) for found, wanted in pairs]
-        # summed exactly: the same in any order of the batches
+        # exact summation: the result does not depend on the order of the batches
         return math.fsum(total for total, _ in parts) / sum(count for _, count in parts)
 
 
 def _error_sum(found: Tensor, wanted: Tensor, loss: str) -> tuple[float, int]:
-    """The error of one batch's logits, summed, and the number of its terms."""
+    """Summed error of one batch of logits, and its number of terms."""
     pairs = zip(found.split(ROWS_AT_ONCE), wanted.split(ROWS_AT_ONCE), strict=True)
     parts = [_error_of_rows(of_rows, float_rows, loss) for of_rows, float_rows in pairs]
     return math.fsum(total for total, _ in parts), sum(count for _, count in parts)
@@ -274,17 +276,17 @@ def _error_of_rows(found: Tensor, wanted: Tensor, loss: str) -> tuple[float, int
 def calibrate(
     model: PreTrainedModel, sites: Sequence[Site], batches: Sequence[Batch], context: StepContext
 ) -> Calibration:
-    """Run the float `model` once over `batches`, watching `sites`.
+    """Run the float `model` once over `batches` and collect statistics at `sites`.
 
     Raises:
-        ModelError: an activation is NaN or infinite; no range can hold it.
+        ModelError: an activation is NaN or infinite.
     """
     started = time.perf_counter()
     batches = [right_padded(batch) for batch in batches]
     real = RealTokens()
     statistics = {site: SiteStatistics() for site in sites}
     watching = {
-        # no row of probabilities is a token's embedding
+        # token extremes make sense for embeddings only, not for attention probabilities
         site: Watching(real.of(site), partial(seen.add, by_token=site.port != "probabilities"))
         for site, seen in statistics.items()
     }
@@ -302,11 +304,11 @@ def calibrate(
 def grids_of(
     ranges: Ranges, bits: int | Callable[[Site], int], symmetric: Collection[str] = ()
 ) -> list[SiteQParams]:
-    """The per-tensor grid of every range; `bits` may depend on the site.
+    """Compute the per-tensor grid of every range; `bits` may depend on the site.
 
     Args:
-        symmetric: kinds of sites whose grid is symmetric, with all integers of its bits; the
-            others' are asymmetric.
+        symmetric: kinds of sites with a symmetric grid, which uses all 2^bits integers. All other
+            grids are asymmetric.
     """
     grids: list[SiteQParams] = []
     for site, (low, high) in ranges.items():
@@ -328,7 +330,7 @@ def grids_of(
 
 
 class Watching(nn.Module):
-    """Shows the real values of every tensor to a watcher, and hands the tensor on as it is."""
+    """Identity module that passes the unpadded values of its input to a watcher."""
 
     def __init__(self, real: TokensAt, see: Watcher) -> None:
         super().__init__()
@@ -342,7 +344,7 @@ class Watching(nn.Module):
 def site_sqnr(
     model: PreTrainedModel, grids: Sequence[SiteQParams], calibration: Calibration
 ) -> dict[str, float]:
-    """Site name → decibels between its tensor in the float `model` and that tensor on its grid."""
+    """Site name → SQNR in dB of the tensor of the float `model` after rounding to its grid."""
     totals = {grid.site: SqnrSum() for grid in grids}
 
     def meter(grid: SiteQParams) -> Watcher:
@@ -360,7 +362,7 @@ def _outputs(
     context: StepContext,
     title: str,
 ) -> Sequence[Tensor]:
-    """The model's logits for each batch."""
+    """Logits of `model` for each batch."""
     states: list[Tensor] = []
 
     def keep(of_batch: Tensor) -> bool:
@@ -380,8 +382,8 @@ def _run(
     title: str,
     goes_on: Callable[[Tensor], bool],
 ) -> None:
-    """Give `goes_on` the `final_states` of one batch after the other, until it says no; `real` is
-    told before each pass which tokens count.
+    """Call `goes_on` with the `final_states` of each batch until it returns False. Before each
+    forward pass, `real` reads the masks of the batch.
     """
     with torch.inference_mode(), context.progress.task(title, len(batches)) as task:
         for batch in batches:

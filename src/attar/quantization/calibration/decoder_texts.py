@@ -1,20 +1,20 @@
-"""What a decoder reads in calibration: what the model writes itself, or the words of classes.
+"""Decoder inputs for calibration: the model's own generations, or the words of its classes.
 
-Gold summaries would show a decoder words that it would never write. So the float model writes
-first, with the settings it is used with; then every later pass, float or quantized, reads those
-words at once (teacher forcing) and visits exactly the activations that writing them visited.
+Reference summaries contain tokens that the model would not generate. So the float model generates
+once, with its own generation settings. Every later pass, float or quantized, reads the generated
+tokens by teacher forcing, which gives the same activations as generating them.
 
     decoder reads   start, w₁ … wₙ      its mask is 1 there; the end token is written, never read
 
-Of several beams only the chosen text is read again.
+With beam search only the best beam is used.
 
-A language model that names classes by words reads the row in a template, and its decoder the words
-of the classes, all of them, because the likeliest one is the answer: one class's word per text, in
-turn through all batches.
+A language model that classifies by label words reads the row in a template, and its decoder reads
+the label words. Prediction compares all classes, so all of them are used: one label word per text,
+cycling through the classes over all batches.
 
     decoder of text i reads   start, w₁ … wₙ₋₁      of class i mod C; its mask is 1 there
 
-A decoder without an encoder reads the template alone. Left out: every word after every text.
+A decoder-only model reads only the template. Left out: all label words for every text.
 Shape letters: `B` texts, `S` tokens of a word, `C` classes.
 Source: Outlier Suppression (Wei et al. 2022), section 5.1: batches of 4 for summarisation.
 """
@@ -35,13 +35,13 @@ from attar.scoring.label_words import LabelWords
 from attar.step import StepContext
 
 WRITERS_BATCH_SIZE = 4
-"""Texts a batch, where the recipe says nothing; the paper's."""
+"""Default number of texts per batch, from the paper."""
 
 
 def with_generations(
     loaded: LoadedModel, batches: Sequence[Mapping[str, Tensor]], context: StepContext
 ) -> list[dict[str, Tensor]]:
-    """Each batch with what the model writes to its texts, as its decoder reads it.
+    """Add the model's generations to each batch, as decoder inputs.
 
     Raises:
         StoppedError: the process was asked to stop.
@@ -59,7 +59,7 @@ def with_generations(
 
 
 def decoder_inputs(loaded: LoadedModel, written: Tensor) -> dict[str, Tensor]:
-    """What the decoder reads when it writes `written` (B, S), with its mask; both (B, S − 1)."""
+    """Decoder inputs and mask, both (B, S − 1), that correspond to generating `written` (B, S)."""
     config = loaded.model.config
     mask = tokens_read(written, config.eos_token_id)[:, :-1]
     ids = torch.where(mask > 0, written[:, :-1], config.pad_token_id)
@@ -69,7 +69,7 @@ def decoder_inputs(loaded: LoadedModel, written: Tensor) -> dict[str, Tensor]:
 def with_label_words(
     words: LabelWords, model: PreTrainedModel, batches: Sequence[Mapping[str, Tensor]]
 ) -> list[dict[str, Tensor]]:
-    """Batches (B, T) with the words of the classes, in turn, for the decoder, (B, S)."""
+    """Add label words (B, S) to batches (B, T) as decoder inputs, cycling through the classes."""
     if not model.config.is_encoder_decoder:
         return [dict(batch) for batch in batches]
     start = start_of(model)

@@ -1,8 +1,8 @@
-"""A histogram of a stream whose range nobody knows beforehand.
+"""A histogram of a stream whose range is not known in advance.
 
-Bins have a width that is a power of two and edges that are its multiples. When the range outgrows
-the bins the width doubles, and two neighbours become one: no count is ever split, so the histogram
-of a stream is the same in any order and any chunking, and two of them merge by adding.
+The bin width is a power of two, and bin edges are multiples of it. When the range no longer fits,
+the width doubles and neighbouring bins are merged. Counts are never split, so the histogram does
+not depend on the order or chunking of the stream, and two histograms merge by addition.
 
     bin of x at width 2^e = ⌊x / 2^e⌋,  e the smallest for which the whole range fits MAX_BINS bins
 """
@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 MAX_BINS = 8192
-"""At least half of them are in use, so a bin is at most 1/16 of a step of an 8-bit grid."""
+"""At least half of the bins are in use, so a bin is at most 1/16 of a step of an 8-bit grid."""
 SMALLEST_EXPONENT = -40
-"""Below 2^-40 values are not distinguished: an activation that small is silence."""
+"""The smallest bin width is 2^-40: smaller activations are practically zero."""
 
 
 @dataclass
@@ -36,14 +36,14 @@ class Histogram:
         return int(self.counts.sum())
 
     def add(self, values: Tensor) -> None:
-        """Count more values, of any shape; they must be finite."""
+        """Count the values of a tensor of any shape; all must be finite."""
         if values.numel() == 0:
             return
         values = values.detach().flatten()
         low, high = (float(end) for end in values.aminmax())
         exponent = _fitting_exponent(low, high, SMALLEST_EXPONENT)
         start = _bin_of(low, exponent)
-        # float64: products with a power of two and the difference of near bins are exact
+        # float64: scaling by a power of two and subtracting nearby bin numbers are exact
         bins = torch.floor(values.to(torch.float64) * 2.0**-exponent) - float(start)
         counts = torch.bincount(bins.to(torch.int64)).numpy()
         self.merge(Histogram(exponent, start, counts, low, high))
@@ -66,7 +66,7 @@ class Histogram:
         self.low, self.high = low, high
 
     def quantile(self, share: float) -> float:
-        """The value below which `share` (0 … 1) of all values lie, spread evenly inside a bin."""
+        """The `share` quantile (0 … 1), with values spread evenly within each bin."""
         if self.counts.size == 0:
             raise ValueError("a quantile needs at least one value, got none")
         below = np.cumsum(self.counts)
@@ -89,10 +89,10 @@ def _fitting_exponent(low: float, high: float, exponent: int) -> int:
 
 
 def _coarse(part: Histogram, exponent: int) -> int:
-    """Number of the coarse bin that holds the first bin of `part`."""
+    """Index of the coarse bin that contains the first bin of `part`."""
     return part.start >> (exponent - part.exponent)
 
 
 def _offset(part: Histogram, exponent: int) -> int:
-    """How many fine bins lie between the edge of that coarse bin and the first bin of `part`."""
+    """Number of fine bins between the edge of that coarse bin and the first bin of `part`."""
     return part.start - (_coarse(part, exponent) << (exponent - part.exponent))

@@ -1,16 +1,16 @@
-"""What one pass over the calibration texts leaves behind, for each site.
+"""Statistics collected at each site in one pass over the calibration texts.
 
-Padding is noise that never reaches an output, and one such value can stretch a range: only values
-of real tokens are counted, told by the attention mask and never by lengths (`real_tokens`). Kept
-for each site, all of it small beside one batch of activations:
+Padding never reaches an output, but a single padding value can widen a range. So only values of
+real tokens are counted, according to the attention mask (`real_tokens`). Per site, these are kept;
+together they are small compared to one batch of activations:
 
     batch extremes     two numbers per batch, in the order of the batches
     token extremes     max_j x_j and min_j x_j over the embedding, two numbers per token
     sums               Σx and Σx² of each batch, in float64
     histogram          of all values, the same in any order and chunking
 
-Probabilities have no token extremes: nothing that clips by token ever clips them.
-Left out: the activations themselves; a method that needs them passes over the texts again.
+Attention probabilities have no token extremes, because token-wise clipping never clips them.
+Left out: the activations themselves. A method that needs them runs the model again.
 Shape letters: `D` hidden, `N` values that count.
 Source of the token extremes: Outlier Suppression (Wei et al. 2022), equation 6.
 """
@@ -28,27 +28,27 @@ from attar.quantization.calibration.histogram import Histogram
 
 @dataclass
 class SiteStatistics:
-    """What a stream of batches leaves behind, the same in any order; only `ema_low` and `ema_high`
-    depend on the order of the batches.
+    """Statistics of a stream of batches. Only `ema_low` and `ema_high` depend on the order of the
+    batches.
     """
 
     batch_lows: list[float] = field(default_factory=list)
     batch_highs: list[float] = field(default_factory=list)
     token_lows: list[Tensor] = field(default_factory=list)
-    """One vector a batch: the smallest value of each real token. Empty for probabilities."""
+    """Per batch, the minimum of each real token. Empty for probabilities."""
     token_highs: list[Tensor] = field(default_factory=list)
     sums: list[float] = field(default_factory=list)
-    """Of the values of each batch."""
+    """Σx of each batch."""
     squares: list[float] = field(default_factory=list)
-    """Of the squared values of each batch."""
+    """Σx² of each batch."""
     histogram: Histogram = field(default_factory=Histogram)
 
     def add(self, values: Tensor, *, by_token: bool = True) -> None:
-        """Count the real values of one batch; values that are not finite show in `is_finite`.
+        """Add the unpadded values of one batch. NaN or infinite values make `is_finite` False.
 
         Args:
-            values: (N, D), or (D,) for one token alone.
-            by_token: keep the extremes of each row.
+            values: (N, D), or (D,) for a single token.
+            by_token: whether to keep the extremes of each row.
         """
         if values.numel() == 0:
             return
@@ -74,7 +74,7 @@ class SiteStatistics:
 
     @property
     def low(self) -> float:
-        """The smallest value of all batches."""
+        """Minimum over all batches."""
         return min(self.batch_lows)
 
     @property
@@ -83,7 +83,7 @@ class SiteStatistics:
 
     @property
     def mean_low(self) -> float:
-        """Mean over batches of the batch minimum, summed exactly: the same in any order."""
+        """Mean over batches of the batch minimum, with exact summation."""
         return math.fsum(self.batch_lows) / len(self.batch_lows)
 
     @property
@@ -91,7 +91,7 @@ class SiteStatistics:
         return math.fsum(self.batch_highs) / len(self.batch_highs)
 
     def ema_low(self, momentum: float) -> float:
-        """Moving average of the batch minimum, from the first batch to the last."""
+        """Exponential moving average of the batch minimum, in the order of the batches."""
         return _moving_average(self.batch_lows, momentum)
 
     def ema_high(self, momentum: float) -> float:
@@ -99,13 +99,13 @@ class SiteStatistics:
 
     @property
     def mean(self) -> float:
-        """Of all values."""
+        """Mean of all values."""
         return math.fsum(self.sums) / self.histogram.num_values
 
     @property
     def std(self) -> float:
-        """√(mean of x² − (mean of x)²) of all values. The difference loses the digits that the two
-        share; in float64 that leaves seven where the mean is ten thousand times σ.
+        """√(mean of x² − (mean of x)²) of all values. The subtraction cancels leading digits: in
+        float64 about seven remain when the mean is ten thousand times σ.
         """
         mean_square = math.fsum(self.squares) / self.histogram.num_values
         return math.sqrt(max(mean_square - self.mean**2, 0.0))

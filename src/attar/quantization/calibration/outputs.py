@@ -1,17 +1,17 @@
-"""What a model finally says of a batch, at real tokens only, and a way to keep it that fits memory.
+"""Logits of a batch without padding tokens, stored in a form that fits in memory.
 
-A classifier's outputs are a handful of numbers per text; a language model's are V logits at every
-token: 256 summaries of BART are 20,000 rows of 50,265 numbers, 4 GB. A language head is one linear
-map, so its *inputs* (20,000 × 768, 61 MB) say the same, and the logits of a batch are computed from
-them whenever they are asked for. Nothing is approximated.
+A classifier has a few outputs per text; a language model has V logits per token. The logits of 256
+BART summaries are 20,000 rows of 50,265 numbers, 4 GB. The language head is linear, so its *inputs*
+(20,000 × 768, 61 MB) are stored instead, and the logits of a batch are computed on demand. This is
+exact.
 
     classifier       states = logits (B, C); (N, C) where every token is answered
     language model   states (N, D) of the N real tokens;   logits = states · Wᵀ + bias  (N, V)
 
-The states are the head's own input, so whatever stands before the head (a last norm, T5's scaling)
-is in them.
-Shape letters: `B` texts, `N` real tokens that the last stack reads, `D` hidden, `C` classes, `V`
-words.
+The states are the input of the head, so any operation before it (a final norm, T5's scaling) is
+already applied.
+Shape letters: `B` texts, `N` real tokens of the last stack, `D` hidden, `C` classes,
+`V` vocabulary.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from attar.quantization.calibration.real_tokens import DECODER_MASK, TEXTS_KEY, 
 
 
 def final_states(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Tensor:
-    """Run `model` on a batch: its logits (B, C), those of the real tokens (N, C) where it answers
-    every token, or the states (N, D) of which its language head makes logits.
+    """Run `model` on a batch. Returns logits (B, C) of a classifier, logits (N, C) of the real
+    tokens of a token classifier, or the inputs (N, D) of a language head.
     """
     inputs = {name: tensor for name, tensor in batch.items() if name != TEXTS_KEY}
     if model.get_output_embeddings() is None:
@@ -45,7 +45,7 @@ def final_states(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Tensor:
 
 
 def logits_of(model: PreTrainedModel, states: Tensor) -> Tensor:
-    """Logits (B, C) or (N, V) of `final_states`; a gradient flows through."""
+    """Logits (B, C) or (N, V) from `final_states`; differentiable."""
     head = model.get_output_embeddings()
     if head is None:
         return states
@@ -57,9 +57,9 @@ def logits_of(model: PreTrainedModel, states: Tensor) -> Tensor:
 
 
 class KeptOutputs(Sequence[Tensor]):
-    """The logits of a model, batch by batch, each computed on demand.
+    """Logits of a model, one tensor per batch, computed on demand.
 
-    The model's head must stay as it is for as long as they are used.
+    The model's head must not change while they are in use.
     """
 
     def __init__(self, model: PreTrainedModel, states: Sequence[Tensor]) -> None:
@@ -77,7 +77,7 @@ class KeptOutputs(Sequence[Tensor]):
 
 @contextmanager
 def frozen(model: PreTrainedModel) -> Iterator[None]:
-    """For a while the model's own parameters have no gradient."""
+    """Context manager that disables gradients of the model's parameters."""
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in learning:
         parameter.requires_grad_(False)
@@ -89,5 +89,5 @@ def frozen(model: PreTrainedModel) -> Iterator[None]:
 
 
 def real_logits(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Tensor:
-    """Logits of the batch as `KeptOutputs` tells them, with gradient."""
+    """The logits of a batch that `KeptOutputs` would give, with gradient."""
     return logits_of(model, final_states(model, batch))

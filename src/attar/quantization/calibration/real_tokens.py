@@ -1,16 +1,16 @@
-"""Which values of a tensor count: those of real tokens, on the side of the model they belong to.
+"""Selects the values of a tensor that belong to real tokens, of the encoder or the decoder.
 
-A batch is padded, and an encoder-decoder is padded on both sides, each with a mask of its own.
-Whoever runs a batch sets both masks once (`RealTokens`); whoever looks at a site asks for the
-values that count there, and the site says whose tokens they are (`Site.tokens`, `Site.keys`).
+Batches are padded; an encoder-decoder has separate masks for the encoder and the decoder. The
+masks are set once per batch (`RealTokens`). An observer at a site then selects the values that
+count; `Site.tokens` and `Site.keys` say which mask applies.
 
     tokens (B, T, D)            rows whose mask is not 0
-    probabilities (B, H, T, S)  pairs (query, key) that are both real and of the same text; in a
-                                decoder's own attention only keys that are not later than the query
-    pooled (B, D)               every row: one an example
+    probabilities (B, H, T, S)  pairs (query, key) that are both real and of the same text; in
+                                causal self-attention only keys that are not later than the query
+    pooled (B, D)               every row: one per example
 
-Masks alone say what is real, never lengths, so that left padding, right padding and several texts
-packed in one row all give the same values.
+Only masks are used, never lengths, so left padding, right padding and several texts packed into one
+row all select the same values.
 Shape letters: `B` batch, `T` tokens (of queries), `S` tokens of keys, `D` hidden, `H` heads, `N`
 values that count.
 """
@@ -27,45 +27,45 @@ from attar.models.structure.site_kinds import StackName
 from attar.models.structure.sites import Site
 
 TEXTS_KEY = "text_numbers"
-"""Optional entry of a batch of packed texts: `RealTokens.texts`. It is not given to the model."""
+"""Optional key of a packed batch, with `RealTokens.texts`. It is not passed to the model."""
 DECODER_MASK = "decoder_attention_mask"
-"""Optional entry of a batch: the mask of what the decoder of an encoder-decoder reads."""
+"""Optional key of a batch, with the mask of the decoder inputs of an encoder-decoder."""
 
 
 def texts_of(batch: Mapping[str, Tensor]) -> Tensor:
-    """(B, T): 0 at padding, the number of the text elsewhere."""
+    """(B, T): 0 at padding, elsewhere the number of the text."""
     return batch[TEXTS_KEY] if TEXTS_KEY in batch else batch["attention_mask"]
 
 
 @dataclass
 class RealTokens:
-    """Which tokens of the batch in flight count; set before each forward pass, read by observers.
+    """Masks of the current batch. Set before each forward pass and read by the observers.
 
-    `texts` (B, T) is 0 at padding and the number of the text elsewhere: an attention mask as it is,
-    or, with several texts packed in a row, 1, 1, 2, 2, 2, 0.
+    `texts` (B, T) is 0 at padding and elsewhere the number of the text: an ordinary attention mask,
+    or, for example, 1, 1, 2, 2, 2, 0 with two texts packed into one row.
     """
 
     texts: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.int64))
     decoder_texts: Tensor | None = None
-    """The same of what a decoder reads; None: as many tokens as the encoder, shifted by one."""
+    """The same for the decoder inputs; None: the same length as the encoder's, shifted by one."""
 
     def read(self, batch: Mapping[str, Tensor]) -> None:
-        """Take over the masks of the batch that is run next."""
+        """Set the masks from the next batch."""
         self.texts, self.decoder_texts = texts_of(batch), batch.get(DECODER_MASK)
 
     def of(self, site: Site) -> TokensAt:
-        """The same masks, as one site needs them."""
+        """View of the masks for one site."""
         return TokensAt(self, site.tokens, site.keys, site.is_causal)
 
     def side(self, name: StackName) -> Tensor:
-        """The texts of one side, (B, T)."""
+        """`texts` of one stack, (B, T)."""
         is_decoder = name == "decoder" and self.decoder_texts is not None
         return self.decoder_texts if is_decoder else self.texts  # pyright: ignore[reportReturnType]
 
 
 @dataclass(frozen=True)
 class TokensAt:
-    """Which values of a site's tensor count."""
+    """Selects the values of a site's tensor that belong to real tokens."""
 
     real: RealTokens
     tokens: StackName
@@ -73,7 +73,7 @@ class TokensAt:
     is_causal: bool = False
 
     def values_of(self, x: Tensor) -> Tensor:
-        """The values of `x` that belong to real tokens: (N, D), (N, H) for probabilities."""
+        """The values of `x` at real tokens: (N, D), or (N, H) for probabilities."""
         if x.ndim == 2:
             return x
         texts = self.real.side(self.tokens)

@@ -1,12 +1,12 @@
-"""The texts a model is calibrated on, ready to be run: by the step `quantize`, and by the studies.
+"""Prepares the calibration batches of `quantize` steps and `analyze` studies.
 
     seeded choice of training rows → tokens → batches of like length → what a decoder would write
     seeded choice of documents → blocks of max_length tokens, documents end to end
 
-The last arrow is for models with a decoder only: what it would write, or the words by which it
-names classes (`decoder_texts`). The second line is for models that continue text and data that is
-running text: they read blocks that are packed as in training. A model that answers every token
-reads windows of its texts; as many of them are drawn as there are texts.
+The last arrow applies only to models with a decoder: decoder inputs are the model's generations or
+its label words (`decoder_texts`). The second line is for causal language models and running text,
+which is packed into blocks as in training. A token classifier reads windows of its texts; the
+number of windows drawn is the number of texts.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ from attar.tasks.task import Task
 
 @dataclass(frozen=True)
 class CalibrationTexts:
-    """Which rows were chosen, and the rows as batches."""
+    """Indices of the chosen rows, and their batches."""
 
     batches: list[Batch]
     indices: list[int]
-    """Of the train split; of running text the documents that were read."""
+    """Rows of the train split; for running text, the documents that were read."""
     seed: int
 
 
@@ -60,17 +60,16 @@ def calibration_texts(
     seed: int | None,
     named: LabelWords | None = None,
 ) -> CalibrationTexts:
-    """Choose `examples` training rows of `data`, or blocks of running text, and make batches of
-    them.
+    """Sample `examples` training rows of `data`, or blocks of running text, and batch them.
 
     Args:
-        batch_size: None: 32, and 4 for a model that writes or continues text.
-        seed: which examples; None: the recipe's seed.
-        named: how the model is asked for a class; None: as its task says.
+        batch_size: None: 32, or 4 for a generative or causal language model.
+        seed: seed of the sample; None: the recipe's seed.
+        named: template and label words of a classification; None: those of the model's task.
     Raises:
-        DataError: fewer training rows or blocks than examples, or a row without a text that the
-            model's template names.
-        StoppedError: the process was asked to stop while the model wrote.
+        DataError: fewer training rows or blocks than `examples`, or a row lacks a column that the
+            template uses.
+        StoppedError: the process was asked to stop during generation.
     """
     seed = context.seed if seed is None else seed
     train = data.split("train")
@@ -106,20 +105,20 @@ def calibration_texts(
 
 
 def _windows(folder: Path, task: Task, texts: Sequence[tuple[str, ...]]) -> Encoded:
-    """Texts in the windows in which a model that answers every token reads them."""
+    """Split texts into the windows that a token classifier reads."""
     return WindowEncoder(folder, task).encode(texts).encoded
 
 
 def blocks_of(length: int) -> str:
-    """How a message names what is counted of running text."""
+    """Unit of running text in messages."""
     return f"training blocks of {length} tokens"
 
 
 def _blocks(
     loaded: LoadedModel, data: TextData, wanted: int, length: int, seed: int
 ) -> tuple[Encoded, list[int]]:
-    """At least `wanted` blocks of documents in a seeded order, and the documents. Twice as many are
-    read until there are enough."""
+    """At least `wanted` blocks from documents in a seeded order, and the documents' indices. The
+    number of documents doubles until there are enough blocks."""
     train = data.split("train")
     order = generator(seed, "calibration").permutation(len(train))
     count = min(wanted, len(order))

@@ -1,9 +1,9 @@
-"""What quantization-aware training learns from: data, float teacher and settings of the one loop.
+"""Builds the training job of quantization-aware training: data, float teacher and settings.
 
-The teacher is the float model itself, after the transform, so classes and tokens agree by
-construction. Classes of the data are matched by name with the model's, whose order its head keeps.
-Training rows without a label teach through the teacher alone. A language model learns from running
-text, from pairs of texts or from the words of classes, as it did in its own training.
+The teacher is the float model itself, after the transform, so it has the same classes and tokenizer
+as the student. The classes of the data are matched to the model's classes by name, and the head
+keeps its order. Training rows without a label contribute only to the distillation loss. A language
+model trains on running text, pairs of texts or label words, as in its original training.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from attar.training.teaching.live import LiveTeacher
 
 
 def check_qat(config: QatStep, loaded: LoadedModel, context: StepContext) -> None:
-    """Refuse what could not be trained, before anything is calibrated.
+    """Check the data and the model before calibration.
 
-    Raises: as `qat_job`, but for embeddings, which need every text.
+    Raises: as `qat_job`, except for missing embeddings, which would require reading every text.
     """
     data, task = _data_and_task(config, loaded.task, context)
     if task.kind.embeds and not config.distil:
@@ -54,13 +54,13 @@ def qat_job(
     penalty: Callable[[], Tensor] | None,
     rates: Mapping[str, float],
 ) -> Job:
-    """The loop's job: `student` learns from the step's data, and from `problem.model` if it is
-    distilled.
+    """The job of the training loop: `student` trains on the step's data, and with `distil` also on
+    the outputs of `problem.model`.
 
     Raises:
-        ModelError: data for another objective, or with other classes, than the model's; or a model
-            that lacks positions or embeddings for the texts.
-        DataError: a split without rows.
+        ModelError: the objective or classes of the data do not match the model, or the model has
+            too few positions or embeddings for the texts.
+        DataError: a split has no rows.
     """
     config, context = problem.config, problem.context
     data, task = _data_and_task(config, problem.task, context)
@@ -92,8 +92,8 @@ def qat_job(
 def _data_and_task(
     config: QatStep, task: Task | None, context: StepContext
 ) -> tuple[TextData, Task]:
-    """What is learned: the step's data in the model's order, and the model's task, whose texts are
-    cut where the step says."""
+    """The step's data with classes in the model's order, and the model's task with the step's
+    `max_length`."""
     data = data_of(context, config.data or config.calibration.data)
     assert task is not None, "a model without a task is refused when it is loaded"
     changes = {"max_length": config.max_length or task.max_length, "metrics": data.metrics}
@@ -102,7 +102,7 @@ def _data_and_task(
 
 
 def in_model_order(data: TextData, task: Task, model: str, warn: Callable[[str], None]) -> TextData:
-    """The data with its classes numbered as the model numbers them.
+    """Renumber the classes of the data in the model's order.
 
     Raises: as `output_columns`.
     """
@@ -113,19 +113,19 @@ def in_model_order(data: TextData, task: Task, model: str, warn: Callable[[str],
         places = np.argsort(columns)
         splits = {n: replace(s, labels=s.labels[:, places]) for n, s in data.splits.items()}
         return replace(data, splits=splits)
-    numbers = np.array([*columns, UNLABELLED])  # UNLABELLED is −1: the last place
+    numbers = np.array([*columns, UNLABELLED])  # UNLABELLED is −1 and so indexes the last entry
     splits = {n: replace(s, labels=numbers[s.labels]) for n, s in data.splits.items()}
     return replace(data, splits=splits)
 
 
 def _splits(config: QatStep, task: Task) -> tuple[tuple[str, bool], ...]:
-    """Each split that is read, and whether all its rows need a label."""
+    """Each split that is read, and whether all of its rows need a label."""
     needs_gold = task.needs_gold(taught=config.distil)
     return ("train", needs_gold), ("validation", task.kind.has_gold)
 
 
 def _settings(config: QatStep, data_name: str, max_length: int, *, embeds: bool) -> TrainStep:
-    """The loop's settings: the paper's setup with the step's own figures."""
+    """Settings of the training loop: the paper's setup with the step's own values."""
     return TrainStep(
         model=config.model,
         data=data_name,

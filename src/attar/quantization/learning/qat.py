@@ -1,24 +1,24 @@
-"""Quantization-aware training: weights and grids learn together, through the one training loop.
+"""Quantization-aware training: weights and quantization grids are trained together.
 
-Training continues with the quantizers in place, so that weights, norms and biases move to where
-their grids can represent them. The float model teaches.
+Fine-tuning continues with quantizers inserted, in the same training loop as `train`, so that
+weights, norms and biases adapt to their grids. The float model is the teacher.
 
     loss = ½·cross-entropy + ½·KL(float ‖ quantized)    distil = true; for a score, squared errors
            cross-entropy                                distil = false
 
-    method     activations                  weights, a row each
-    lsq        step                         step
-    lsq_plus   step and low end             step
-    pact       clipping values, L2 on them  max|w| as it is now
+    method     learned for activations      step of each weight row
+    lsq        step                         learned
+    lsq_plus   step and low end             learned
+    pact       clipping values, L2 on them  from the current max|w|
 
-The setup is the paper's: AdamW without weight decay, a tenth of the steps for warm-up, then linear
-to zero, dropout 0 but 0.1 on attention probabilities. A killed and resumed run equals an
-uninterrupted one, bit for bit. What is written is what was validated: the state with the best
-validation, its weights as integers, its zero points whole.
+The setup is the paper's: AdamW without weight decay, warm-up over a tenth of the steps, then linear
+decay to zero; dropout 0.1 on attention probabilities, 0 elsewhere. A killed and resumed run equals
+an uninterrupted one, bit for bit. The model that is written is the checkpoint with the best
+validation metric, with integer weights and zero points.
 
-*Differs from the paper*: what a site's quantizer learns moves in the measure of its own step.
-Left out: product quantization of weights, which Quant-Noise was also published with (no runtime
-of ours multiplies codebooks); bf16 (a grid of 15 points between numbers of 8 bits).
+*Differs from the paper*: the learning rate of a site's quantizer is proportional to its step.
+Left out: product quantization of weights, which the Quant-Noise paper also covers (none of our
+runtimes supports codebooks), and bf16 (its 8 significant bits are too coarse for these grids).
 Source: Outlier Suppression (Wei et al. 2022), section 5.3 and table 16.
 """
 
@@ -63,19 +63,20 @@ from attar.training.saving.state import Place
 from attar.training.update.precision import open_accelerator
 
 ATTENTION_DROPOUT = 0.1
-"""Outlier Suppression, table 16's setup."""
+"""From Outlier Suppression, table 16."""
 BEHIND_ATTENTION = ("resid_dropout", "out_drop")
-"""Names of dropouts on what an attention's last map gives, where its module holds them too."""
+"""Names of dropouts on an attention module's output projection, in families that keep them in the
+same module as the dropout on probabilities."""
 SITE_RATE = 20.0
-"""Learning rate of a site's step and ends, in steps of its grid, over that of the weights: at 5e-5
-a thousandth of a step an update."""
+"""Learning rate of a site's step and ends, in grid steps, relative to that of the weights. At a
+learning rate of 5e-5, each update moves them by a thousandth of a step."""
 PACT_L2 = 1e-4
-"""Factor of Σ α² in the loss; PACT takes the weight decay of its ResNets on ImageNet."""
+"""Factor of Σ α² in the loss: PACT uses the weight decay of its ImageNet ResNets."""
 
 
 @dataclass(frozen=True)
 class _Learners:
-    """What learns in one method."""
+    """The learned modules of one method."""
 
     site: MakeQuantizer
     weight: MakeWeightGrid
@@ -90,7 +91,7 @@ LEARNERS: Mapping[str, _Learners] = {
 
 @dataclass(frozen=True)
 class _Student:
-    """A copy of the float model that computes with learning grids."""
+    """A copy of the float model with learned grids inserted."""
 
     model: PreTrainedModel
     quantizers: list[SiteQuantizer]
@@ -108,23 +109,23 @@ class _Student:
         return cls(model, quantizers, weights)
 
     def stored(self, start: Solution) -> Solution:
-        """What was learned, as integers and grids."""
+        """The trained model as integers and grids."""
         grids = [quantizer.grid() for quantizer in self.quantizers]
         weights = stored_weights(self.model, self.weights, start.weights)
         return Solution(grids, weights, start.details)
 
 
 def train_quantized(problem: Problem, start: Solution) -> Solution:
-    """Train the quantized model from `start` on and fold what was learned back into integers.
+    """Train the quantized model, starting at `start`, and convert the result to integers.
 
-    Writes `history.jsonl` beside the model. Goes on from the newest checkpoint in the scratch
-    folder if there is one.
+    Writes `history.jsonl` next to the model. Resumes from the newest checkpoint in the scratch
+    folder, if there is one.
 
     Raises:
-        UsageError: data for another objective than the model's.
-        DataError: a split without rows.
+        UsageError: the data's objective does not match the model's.
+        DataError: a split has no rows.
         NonFiniteError: a loss or gradient is NaN or infinite.
-        StoppedError: the process was asked to stop; its state is a checkpoint.
+        StoppedError: the process was asked to stop; a checkpoint was saved.
     """
     config, context = problem.config, problem.context
     learners = LEARNERS[config.method]
@@ -148,7 +149,7 @@ def train_quantized(problem: Problem, start: Solution) -> Solution:
 
 
 def training_passes(config: QatStep) -> Passes:
-    """Forward and backward each epoch, and the teacher's forward pass where it is asked."""
+    """Forward and backward passes per epoch, plus the teacher's forward passes with `distil`."""
     return Passes(training=config.epochs * (3 + config.distil))
 
 
@@ -156,8 +157,8 @@ QAT = Refinement(train_quantized, training_passes)
 
 
 def _set_dropout_(model: PreTrainedModel) -> None:
-    """Dropout on attention probabilities alone; some families keep its rate in a module, some in a
-    number.
+    """Enable dropout on attention probabilities only. Depending on the model family, its rate is in
+    a module or a plain number.
     """
     attentions = {site.fqn for site in sites_of(model) if site.port == "probabilities"}
     for name, module in model.named_modules():
@@ -172,9 +173,11 @@ def _set_dropout_(model: PreTrainedModel) -> None:
 
 
 def _rates_of_sites(model: PreTrainedModel) -> dict[str, float]:
-    """Factors for what the sites' quantizers learn: Adam moves a parameter by about its rate,
-    whatever its size, so without them a step of 0.2 would hardly have moved when training ends.
-    Powers of two, so that the optimizer has a few groups and not one for each site.
+    """Learning-rate factors of the parameters of site quantizers.
+
+    Adam moves a parameter by about the learning rate per update, whatever its size. Without a
+    factor, a step of 0.2 would hardly change during training. Factors are powers of two to keep the
+    number of optimizer groups small.
     """
     return {
         f"{name}.{part}": _power_of_two(SITE_RATE * float(module.scale_and_zero()[0].detach()))
@@ -186,12 +189,12 @@ def _rates_of_sites(model: PreTrainedModel) -> dict[str, float]:
 
 
 def _power_of_two(value: float) -> float:
-    """The power of two that is nearest in ratio."""
+    """The nearest power of two on a logarithmic scale."""
     return 2.0 ** round(math.log2(value))
 
 
 def _penalty(quantizers: list[SiteQuantizer]) -> Callable[[], Tensor] | None:
-    """PACT's L2 on what is learned of the clipping values; None for the other methods."""
+    """PACT's L2 penalty on the learned clipping values; None for other methods."""
     clipping = [q for q in quantizers if isinstance(q, PactQuantizer)]
     if not clipping:
         return None
@@ -200,7 +203,7 @@ def _penalty(quantizers: list[SiteQuantizer]) -> Callable[[], Tensor] | None:
 
 
 def _details(job: Job, place: Place) -> dict[str, Any]:
-    """What happened, as plain data; the curves are in history.jsonl."""
+    """Summary of the training for the step's metrics; the curves are in history.jsonl."""
     losses = [line for line in place.history if "loss" in line]
     validations = [line for line in place.history if "validation" in line]
     kept = next(line for line in validations if line["step"] == place.best_step)

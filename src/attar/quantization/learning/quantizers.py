@@ -1,26 +1,26 @@
-"""Grids that learn: fake-quantization with a gradient for what makes the grid.
+"""Learned quantization grids: fake-quantization with gradients for the grid's parameters.
 
-In the backward pass rounding counts as the identity (straight-through), and a value outside the
-grid, which stands at the grid's end, moves with that end. What is learned is
+In the backward pass, rounding is treated as the identity (straight-through estimator), and a value
+clipped to an end of the grid passes its gradient to that end. The learned parameters are
 
     LSQ     the step s;                      y = ⌊clamp(x/s + z)⌉·s − z·s
             ∂y/∂x = 1 inside, 0 outside      ∂y/∂s = ⌊x/s⌉ − x/s inside, quant_end − z outside
     LSQ+    s and the grid's low end o, z = ⌊−o/s⌉;   ∂y/∂o = 0 inside, 1 outside
     PACT    the clipping values (low, high); ∂y/∂high = 1 above, ∂y/∂low = 1 below, 0 elsewhere
 
-*Inside* is asked of x itself, before rounding, as the papers do (torch's learnable fake-quantize
-asks after rounding; at 2 bits that misses four of ten clipped values). A value exactly at an end
-counts as inside, where the papers' strict inequality says outside: else the zeros of masked
-probabilities, which lie at the low end, would push it.
+Whether x is *inside* is decided before rounding, as in the papers (torch's learnable fake-quantize
+decides after rounding, which at 2 bits misses four of ten clipped values). A value exactly at an
+end counts as inside, although the papers' strict inequality would count it as outside: otherwise
+the zeros of masked probabilities, which lie at the low end, would contribute to its gradient.
 
-Each gradient of LSQ and LSQ+ is divided by √(values · largest integer), which brings its size to
-that of a weight's gradient. In the forward pass all of them are `numerics.affine.fake_quantize` of
-the grid that is stored at the end, zero point rounded, bit for bit.
+The gradients of LSQ and LSQ+ are divided by √(values · largest integer), which scales them to the
+size of a weight's gradient. The forward pass is bit for bit `numerics.affine.fake_quantize` with
+the grid that is finally stored, including the rounded zero point.
 
-*A step stays positive*: the step is the parameter's absolute value, never below SMALLEST_SCALE.
-*Zero stays on the grid*: ends on the wrong side of zero are moved to zero.
+*Steps stay positive*: the step is the parameter's absolute value, at least SMALLEST_SCALE.
+*Zero stays on the grid*: an end on the wrong side of zero is moved to zero.
 
-Left out: bit widths that learn, and steps per token.
+Left out: learned bit widths, and per-token steps.
 Source: Esser et al., "Learned Step Size Quantization" (2020), section 2; Bhalgat et al., "LSQ+"
 (2020), section 3; Choi et al., "PACT" (2018), section 3.
 """
@@ -39,8 +39,8 @@ from attar.numerics.affine import SMALLEST_SCALE, choose_qparams, fake_quantize,
 
 
 class _LearnedGrid(torch.autograd.Function):
-    """Fake-quantization whose step and zero point have gradients. Only `x` is kept for backward:
-    rounding it once more costs less than keeping what came of it.
+    """Fake-quantization with gradients for step and zero point. Only `x` is saved for the backward
+    pass, because rounding it again is cheaper than storing the result.
     """
 
     @staticmethod
@@ -89,9 +89,9 @@ def learned_fake_quantize(
     """`fake_quantize` with the gradients of LSQ for `x`, `scale` and `zero_point`.
 
     Args:
-        scale, zero_point: of a shape that broadcasts to `x`; the zero point is whole numbers.
+        scale, zero_point: broadcastable to `x`; zero points are integers.
         gradient_scale: factor on the gradients of scale and zero point.
-    Returns: values on the grid, of x's shape.
+    Returns: values on the grid, with the shape of `x`.
     """
     return _LearnedGrid.apply(x, scale, zero_point, quant_min, quant_max, gradient_scale)  # pyright: ignore[reportReturnType]
 
@@ -117,21 +117,22 @@ class _Clipping(torch.autograd.Function):
 
 
 def lsq_gradient_scale(num_values: int, largest: int) -> float:
-    """1/√(values · largest): how much the gradient of a step shared by so many values is damped.
+    """Factor 1/√(values · largest) on the gradient of a step.
 
     Args:
-        largest: the paper's Q_P, the integer of the largest value counted from that of zero.
+        num_values: number of values that share the step.
+        largest: the paper's Q_P, the largest integer minus the zero point.
     """
     return 1.0 / math.sqrt(num_values * largest)
 
 
 def positive(step: Tensor) -> Tensor:
-    """A learned step as it is used: its absolute value, never below SMALLEST_SCALE."""
+    """The effective step: the parameter's absolute value, at least SMALLEST_SCALE."""
     return step.abs().clamp(min=SMALLEST_SCALE)
 
 
 class _RoundThrough(torch.autograd.Function):
-    """Rounding, which counts as the identity in the backward pass."""
+    """Rounding with a straight-through gradient."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -143,7 +144,7 @@ class _RoundThrough(torch.autograd.Function):
 
 
 class SiteQuantizer(nn.Module):
-    """Stands at a site and learns; `grid()` is the site's grid as it is stored."""
+    """Base class of learned quantizers of a site; `grid()` returns the grid to store."""
 
     def __init__(self, start: SiteQParams) -> None:
         super().__init__()
@@ -162,7 +163,7 @@ class SiteQuantizer(nn.Module):
 
     @torch.no_grad()
     def grid(self) -> SiteQParams:
-        """The start with what was learned in place of its figures."""
+        """The initial grid with its values replaced by the learned ones."""
         scale, zero_point = self.scale_and_zero()
         figures = {
             "scale": float(scale),
@@ -174,11 +175,11 @@ class SiteQuantizer(nn.Module):
 
 
 class LsqQuantizer(SiteQuantizer):
-    """LSQ: the step learns. The zero point is 0 for values of one sign and the middle of the
-    integers for the others.
+    """LSQ: learns the step. The zero point is fixed: 0 for values of one sign, otherwise the middle
+    of the integers.
 
-    Signed values have the integers 0 … 2^bits − 1 around a fixed zero point 2^(bits−1), which are
-    the paper's −2^(bits−1) … 2^(bits−1)−1, shifted; their Q_P is 2^(bits−1)−1.
+    Signed values use the integers 0 … 2^bits − 1 with zero point 2^(bits−1), which is the paper's
+    −2^(bits−1) … 2^(bits−1)−1, shifted; Q_P is 2^(bits−1)−1.
     """
 
     def __init__(self, start: SiteQParams) -> None:
@@ -198,7 +199,7 @@ class LsqQuantizer(SiteQuantizer):
 
 
 class LsqPlusQuantizer(SiteQuantizer):
-    """LSQ+: the step and the grid's low end learn; the zero point follows from both."""
+    """LSQ+: learns the step and the low end of the grid, which determine the zero point."""
 
     def __init__(self, start: SiteQParams) -> None:
         super().__init__(start)
@@ -212,7 +213,7 @@ class LsqPlusQuantizer(SiteQuantizer):
 
 
 class PactQuantizer(SiteQuantizer):
-    """PACT: the clipping values learn, both where the values have two signs."""
+    """PACT: learns the clipping value, or both clipping values where values have both signs."""
 
     def __init__(self, start: SiteQParams) -> None:
         super().__init__(start)
@@ -226,7 +227,7 @@ class PactQuantizer(SiteQuantizer):
         self.high = nn.Parameter(torch.tensor(start.high))
 
     def clipping(self) -> tuple[Tensor, Tensor]:
-        """The clipping values, each on its side of zero."""
+        """The clipping values (low ≤ 0 ≤ high)."""
         return self.low.clamp(max=0), self.high.clamp(min=0)
 
     def scale_and_zero(self) -> tuple[Tensor, Tensor]:
@@ -238,7 +239,7 @@ class PactQuantizer(SiteQuantizer):
 
 
 class FixedQuantizer(SiteQuantizer):
-    """Learns nothing; gradients pass to what lies inside the grid."""
+    """A fixed grid; gradients pass only for values inside the grid."""
 
     def __init__(self, start: SiteQParams) -> None:
         super().__init__(start)
@@ -255,6 +256,6 @@ MakeQuantizer = Callable[[SiteQParams], SiteQuantizer]
 
 
 def learning_quantizer(start: SiteQParams, usual: MakeQuantizer) -> SiteQuantizer:
-    """The method's own, but LSQ where the grid is symmetric and must stay so."""
+    """The method's quantizer, or LSQ where the grid must stay symmetric."""
     is_signed = start.quant_min < 0 and start.is_symmetric
     return LsqQuantizer(start) if is_signed else usual(start)

@@ -1,10 +1,10 @@
-"""Where learning begins: the ranges that grids are first made of.
+"""Initial ranges of learned quantizers.
 
 *Quantization-aware training* (`lsq`, `lsq_plus`, `pact`): the paper starts LSQ+ from the coarse
-stage of token-wise clipping and leaves the fine stage out, because steps are learned anyway. LSQ+
-itself starts activations from their least squared error (`omse`). `minmax` and `mean_3sigma` are
-there to compare with; `auto` is ours.
-*Step sizes alone* (`step_size`): the paper starts from `omse`, the ranges of least squared error.
+stage of token-wise clipping and omits the fine stage, because the steps are trained anyway. The
+LSQ+ paper starts activations at minimum squared error (`omse`). `minmax` and `mean_3sigma` are
+baselines; `auto` is ours.
+*Step sizes only* (`step_size`): the paper starts from `omse`.
 Source: Outlier Suppression (Wei et al. 2022), section 5.3 and appendix F for training; caption of
 table 15 for step sizes. Bhalgat et al. 2020 (LSQ+), section 3.2.
 """
@@ -32,7 +32,7 @@ from attar.quantization.ranges.token_wise_clipping import clipping_passes, token
 
 
 def _as_step(config: QuantizeSettings, step: type[QuantizeSettings]) -> QuantizeSettings:
-    """The settings as a step without learning has them: the paper's, which are its defaults."""
+    """Settings for the search of the start: the defaults of `step`, which are the paper's."""
     shared = ("model", "calibration", "weight_bits", "activation_bits", "embedding_bits")
     return step(**{name: getattr(config, name) for name in shared})
 
@@ -44,11 +44,11 @@ STARTS: Mapping[str, tuple[RangeFinder, Callable[[Any], float], type[QuantizeSet
     "omse": (omse, omse_passes, OmseStep),
     "auto": (auto_ranges, auto_passes, AutoStep),
 }
-"""Start → how its ranges are found, the passes that takes, and the step whose defaults it has."""
+"""Start → its range finder, the passes that takes, and the step whose defaults it uses."""
 
 
 def chosen_start(problem: Problem) -> ChosenRanges:
-    """The ranges of `config.start`, and its name in the details."""
+    """The ranges of `config.start`, with its name in the details."""
     start: str = problem.config.start
     find, _, step = STARTS[start]
     chosen = find(replace(problem, config=_as_step(problem.config, step)))
@@ -56,6 +56,6 @@ def chosen_start(problem: Problem) -> ChosenRanges:
 
 
 def start_passes(config: QatStep | StepSizeStep) -> float:
-    """Those of the search that finds the start."""
+    """Passes of the search for the initial ranges."""
     _, passes, step = STARTS[config.start]
     return passes(_as_step(config, step))

@@ -1,17 +1,17 @@
-"""The fine stage: grids learned by gradient from the error of the final outputs.
+"""The fine stage: all steps and zero points are optimized for the error of the final outputs.
 
-The weights are held on their grids, and the gradient of the outputs' error moves every step and
-zero point together. A quarter of the calibration batches is held out; of the epochs that do not
-make the error of all texts worse, the best by the held-out error is kept, and where none beats the
-start, the start is. (Held-out batches alone are too few to judge by: with six batches, epochs were
-kept that made the error of all texts 15 % worse.)
+The weights stay on their grids. A quarter of the calibration batches is held out. Among the epochs
+that do not increase the error over all texts, the one with the smallest held-out error is kept; if
+none improves on the start, the start is kept. (The held-out error alone is not reliable: with six
+batches, it selected epochs that increased the error over all texts by 15 %.)
 
     min over all (s, z) of  ‖f̂(x; s, z) − f(x)‖²      (Eq. 9; f̂ quantized with Eq. 6, f float)
 
-Adam, the learning rate falling along a cosine to zero. Attention probabilities are not learned:
-they are never clipped. At the published rate, an absolute 1e-5, the stage seldom changes an answer
-(docs/methods/token_wise_clipping.md); `largest_move` says how far it came.
-Left out: learning the weights too, which is quantization-aware training (`qat`).
+Adam with a cosine schedule to zero. The grids of attention probabilities are not learned, because
+probabilities are never clipped. At the published learning rate, an absolute 1e-5, the stage rarely
+changes a prediction (docs/methods/token_wise_clipping.md); `largest_move` reports how far the steps
+moved.
+Left out: training the weights too, which is quantization-aware training (`qat`).
 Source: Outlier Suppression (Wei et al. 2022), section 4.2 and Algorithm 1, fine-grained stage.
 *Differs from the paper:* the held-out quarter, and the roll-back.
 """
@@ -40,20 +40,20 @@ from attar.seeds import generator
 from attar.training.update.optimizer import Schedule
 
 HELD_OUT = 1 / 4
-"""Share of the calibration batches that judges what the others taught."""
+"""Share of the calibration batches that is held out."""
 NEVER_CLIPPED = "probabilities"
-"""The port of attention probabilities, a model's own and cross-attention's."""
+"""Port of attention probabilities, in self-attention and cross-attention."""
 
 
 def learn_steps(problem: Problem, start: Solution) -> Solution:
-    """Better grids for the sites of `start`, or `start` itself where nothing better was found.
+    """Optimize the grids of `start`. Returns `start` itself if no epoch improves on it.
 
-    Returns: the solution with what happened in details["fine"]: the errors of the start (before)
-        and of the grids that are returned (after), on the batches learned from, those held out, and
-        all; the epoch kept (0: the start); the largest move of a step in the last epoch, kept or
-        not, as a share of itself; and seconds.
+    Returns: the solution, with details["fine"]: errors of the start (before) and of the returned
+        grids (after), on the training batches, the held-out batches, and all; the epoch kept (0:
+        the start); the largest relative change of a step in the last epoch, whether kept or not;
+        and seconds.
     Raises:
-        StoppedError: the process was asked to stop; the stage begins again on resume.
+        StoppedError: the process was asked to stop; the stage starts over on resume.
     """
     began = time.perf_counter()
     config = problem.config
@@ -87,7 +87,7 @@ def learn_steps(problem: Problem, start: Solution) -> Solution:
 
 @dataclass(frozen=True)
 class _Errors:
-    """Mean error of the outputs, on the batches learned from, those held out, and all of them."""
+    """Mean output error on the training batches, the held-out batches, and all batches."""
 
     learned: float
     held_out: float
@@ -95,14 +95,14 @@ class _Errors:
 
 
 class _FineStage:
-    """The quantized model while its quantizers learn."""
+    """The quantized model during the fine stage."""
 
     def __init__(self, problem: Problem, quantizers: Sequence[SiteQuantizer]) -> None:
         self._problem, self._quantizers = problem, quantizers
         self.loss: str = getattr(problem.config, "loss", "mse")  # step_size has no choice
 
     def epochs(self, batches: Sequence[int], epochs: int, learning_rate: float) -> Iterator[int]:
-        """Learn from these batches, in an order drawn for each epoch; yields after each."""
+        """Train on these batches, shuffled in each epoch; yields after each epoch."""
         context = self._problem.context
         learning = [p for q in self._quantizers for p in q.parameters() if p.requires_grad]
         optimizer = torch.optim.Adam(learning, lr=learning_rate)
@@ -123,7 +123,7 @@ class _FineStage:
 
     @torch.no_grad()
     def errors(self, learned: Sequence[int], held_out: Sequence[int]) -> _Errors:
-        """The errors of the outputs with the quantizers as they are."""
+        """Output errors with the current quantizers."""
         found = {number: self._error(number) for number in (*learned, *held_out)}
 
         def mean(batches: Iterable[int]) -> float:
@@ -133,15 +133,15 @@ class _FineStage:
         return _Errors(mean(learned), mean(held_out), mean(found))
 
     def grids(self) -> list[SiteQParams]:
-        """What the quantizers have learned so far, as it is stored."""
+        """The current grids, in the form that is stored."""
         return [quantizer.grid() for quantizer in self._quantizers]
 
     def _error(self, number: int) -> tuple[Tensor, int]:
-        """A batch's error, summed, and its number of terms, as in `Calibration.error_of`."""
+        """Summed error of a batch and its number of terms, as in `Calibration.error_of`."""
         calibration = self._problem.calibration
         self._problem.context.stop_if_asked("learning step sizes")
         found = real_logits(self._problem.on_grid, calibration.batches[number])
-        wanted = calibration.logits[number].clone()  # made in inference mode, of no use to autograd
+        wanted = calibration.logits[number].clone()  # autograd cannot use inference tensors
         if self.loss == "kl":
             log_q, log_p = (torch.log_softmax(logits, dim=-1) for logits in (found, wanted))
             return (log_p.exp() * (log_p - log_q)).sum(), found.numel() // found.shape[-1]
@@ -149,7 +149,7 @@ class _FineStage:
 
 
 def learning_passes(config: Clipping | StepSizeStep) -> Passes:
-    """Forward and backward, each epoch."""
+    """Forward and backward passes of each epoch."""
     return Passes(texts=3 * config.epochs)
 
 
@@ -157,15 +157,15 @@ STEP_LEARNING = Refinement(learn_steps, learning_passes)
 
 
 def largest_move(start: Sequence[SiteQParams], found: Sequence[SiteQParams]) -> float:
-    """max |s' − s| / s over the grids: whether learning moved a step at all."""
+    """max |s' − s| / s over the grids: the largest relative change of a step."""
     return max(
         abs(new.scale - old.scale) / old.scale for old, new in zip(start, found, strict=True)
     )
 
 
 def _hold_out(problem: Problem) -> tuple[list[int], list[int]]:
-    """Numbers of the batches to learn from, and of those held out to judge what was learned: a
-    seeded quarter, at least one; none, and a warning, if there is only one batch.
+    """Split the batches into training and held-out indices. A seeded quarter is held out, at least
+    one batch; with a single batch none is held out and a warning is given.
     """
     calibration, context = problem.calibration, problem.context
     count = len(calibration.batches)
@@ -181,7 +181,7 @@ def _hold_out(problem: Problem) -> tuple[list[int], list[int]]:
 
 
 def _learning_quantizer(grid: SiteQParams) -> SiteQuantizer:
-    """LSQ+ where values may be clipped; attention probabilities keep their grid."""
+    """LSQ+, or the fixed grid for attention probabilities."""
     if grid.port == NEVER_CLIPPED:
         return FixedQuantizer(grid)
     return learning_quantizer(grid, LsqPlusQuantizer)

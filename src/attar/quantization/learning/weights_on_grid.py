@@ -1,19 +1,20 @@
-"""Linear layers and embeddings whose weights learn on their grids.
+"""Linear layers and embeddings that train with fake-quantized weights.
 
-The module computes with the fake-quantized weight; the parameter keeps its name and its value, and
-the gradient reaches it straight through. A module's class is changed in place, so hooks, names and
-tied parameters are as they were. An embedding quantizes only the rows it looks up: a row has its
-own step, so that is the same, and the table is tens of times larger than a batch.
+The module computes with the fake-quantized weight. The parameter keeps its name and float value,
+and receives the gradient by the straight-through estimator. The class of the module is replaced in
+place, so hooks, names and tied parameters are preserved. An embedding quantizes only the rows that
+are looked up: each row has its own step, so the result is the same, and a table has tens of times
+more rows than a batch has tokens.
 
-    LSQ        the step of each row learns, gradient divided by √(values in a row · quant_max)
-    min-max    the step of each row is max|w| / quant_max of the row as it is now (with PACT)
+    LSQ        a learned step per row, gradient divided by √(values in a row · quant_max)
+    min-max    the step of each row is its current max|w| / quant_max (with PACT)
 
-*Quant-Noise*: in each training pass only a random share of a weight's values is on the grid, so
-that the gradient of the others has no straight-through error; for validation and in what is stored
-all of them are.
+*Quant-Noise*: in each training pass only a random share of a weight's values is quantized, so that
+the gradient of the others has no straight-through error. For validation and in the stored model all
+values are quantized.
 
 Left out: DoReFa's tanh, which would change the weights of a model that is already trained.
-Shape letters: `O` rows (output channels, or words of a table), `I` values a row.
+Shape letters: `O` rows (output channels, or tokens of a table), `I` values per row.
 """
 
 from __future__ import annotations
@@ -38,24 +39,24 @@ from attar.quantization.weights.nearest import QuantizedWeights
 
 
 class WeightGrid(nn.Module):
-    """The symmetric grids of one weight, one a row."""
+    """Symmetric per-row grids of one weight."""
 
     def __init__(self, entry: WeightQParams) -> None:
         super().__init__()
         self.quant_min, self.quant_max = entry.quant_min, entry.quant_max
         self.noise = 1.0
-        """Share of the values that a training pass puts on the grid."""
+        """Share of the values that is quantized in a training pass."""
 
     def steps(self, rows_OI: Tensor, index: Tensor | None) -> Tensor:
-        """The step of each row, shape (…, 1): of the whole weight, or of the rows looked up."""
+        """Steps, shape (…, 1), of all rows or of the rows in `index`."""
         raise NotImplementedError
 
     def forward(self, rows_OI: Tensor, index: Tensor | None = None) -> Tensor:
-        """Rows on their grids.
+        """Fake-quantize rows.
 
         Args:
-            rows_OI: the whole weight (O, I), or rows of it, shape (…, I).
-            index: which rows, shape (…); None: the whole weight.
+            rows_OI: the whole weight (O, I), or some of its rows, shape (…, I).
+            index: indices of these rows, shape (…); None: the whole weight.
         """
         steps = self.steps(rows_OI, index)
         damping = lsq_gradient_scale(rows_OI.shape[-1], self.quant_max)
@@ -68,7 +69,7 @@ class WeightGrid(nn.Module):
 
 
 class LearnedSteps(WeightGrid):
-    """LSQ: a step a row, learned."""
+    """LSQ: a learned step per row."""
 
     def __init__(self, entry: WeightQParams, scales_O: Tensor) -> None:
         super().__init__(entry)
@@ -80,7 +81,7 @@ class LearnedSteps(WeightGrid):
 
 
 class MinmaxSteps(WeightGrid):
-    """A step a row that always reaches the row's largest value; nothing is learned."""
+    """One step per row, computed from the row's current maximum; no learned parameters."""
 
     def __init__(self, entry: WeightQParams, scales_O: Tensor) -> None:
         super().__init__(entry)
@@ -92,11 +93,11 @@ class MinmaxSteps(WeightGrid):
 
 
 MakeWeightGrid = Callable[[WeightQParams, Tensor], WeightGrid]
-"""(a weight's entry, the steps it starts from) → its grids."""
+"""(entry of a weight, initial steps) → its grids."""
 
 
 class LinearOnGrid(nn.Linear):
-    """A Linear layer that computes with its weight on `weight_grid`."""
+    """A Linear layer whose weight is fake-quantized by `weight_grid`."""
 
     weight_grid: WeightGrid
 
@@ -105,7 +106,7 @@ class LinearOnGrid(nn.Linear):
 
 
 class EmbeddingOnGrid(nn.Embedding):
-    """An embedding whose looked-up rows are on `weight_grid`."""
+    """An embedding whose looked-up rows are fake-quantized by `weight_grid`."""
 
     weight_grid: WeightGrid
 
@@ -116,12 +117,12 @@ class EmbeddingOnGrid(nn.Embedding):
 def put_weights_on_learned_grids_(
     model: PreTrainedModel, start: QuantizedWeights, make_grid: MakeWeightGrid, noise: float = 1.0
 ) -> dict[str, WeightGrid]:
-    """Make every quantized weight of `model` learn on the grid that `start` gave it.
+    """Make every quantized weight of `model` trainable on its grid from `start`, in place.
 
     Args:
-        noise: share of a weight's values that a training pass puts on it.
+        noise: share of a weight's values that is quantized in a training pass.
 
-    Returns: weight name → its grids, which are part of the model.
+    Returns: weight name → its grids, which become submodules of the model.
     """
     grids = {entry.fqn: make_grid(entry, start.scales[entry.fqn]) for entry in start.entries}
     shared = {name: grids[first] for name, first in start.tied.items() if first in grids}
@@ -133,15 +134,15 @@ def put_weights_on_learned_grids_(
 
 
 def _class_on_grid(module: nn.Module) -> type[nn.Module]:
-    """The class that does what the module's class does, with the weight on its grid."""
+    """The subclass that behaves like the module's class but fake-quantizes its weight."""
     own = type(module)
     if own is nn.Linear:
         return LinearOnGrid
     if own is nn.Embedding:
         return EmbeddingOnGrid
     if isinstance(module, nn.Embedding):
-        # BART scales what it looks up and shifts positions: its own `forward` runs first, and its
-        # call of nn.Embedding's arrives at ours
+        # BART scales embeddings and shifts positions: its own `forward` runs first, and its call
+        # of `nn.Embedding.forward` reaches ours
         return new_class(f"{own.__name__}OnGrid", (own, EmbeddingOnGrid))
     raise ModelError(
         f"the weight of a {own.__name__} cannot be trained on a grid; supported: Linear and "
@@ -153,7 +154,7 @@ def _class_on_grid(module: nn.Module) -> type[nn.Module]:
 def stored_weights(
     model: PreTrainedModel, grids: dict[str, WeightGrid], start: QuantizedWeights
 ) -> QuantizedWeights:
-    """What was learned, in the form it is stored: integers and steps, and the floats that stay."""
+    """The trained weights in stored form: integers with their steps, and the remaining floats."""
     state = model.state_dict()
     integers: dict[str, Tensor] = {}
     scales: dict[str, Tensor] = {}

@@ -1,23 +1,24 @@
-"""Bits for each tensor under a budget: sensitivities, costs, and the knapsack that weighs them.
+"""Mixed precision: chooses the bit width of each tensor under a budget, as a knapsack problem.
 
-    average_bits        weights: least summed sensitivity with Σ bits·values ≤ budget·Σ values
-    max_accuracy_drop   the same front, walked from its cheapest plan up to the first whose measured
-                        drop is within the limit
-    max_latency_ms      Linears: the least sensitive set put to int8 so that the predicted latency
+    average_bits        weights: minimum total sensitivity with Σ bits·values ≤ budget·Σ values
+    max_accuracy_drop   the same Pareto front, from the cheapest plan upwards to the first whose
+                        measured drop is within the limit
+    max_latency_ms      Linears: the least sensitive set runs in int8 so that the predicted latency
                         is within the budget; the others stay float
 
-*What a budget covers.* Embedding tables are weights like the others, unless the recipe sets
-`embedding_bits`. Activations cost neither size nor time below 8 bits, so no budget is spent on
-them; but where `activation_bits` lies inside `widths`, it is read as their mean, and the sites
-share it out by the same law, each counted by its values on the calibration texts.
+*What a budget covers.* Embedding tables are treated like other weights, unless the recipe sets
+`embedding_bits`. Below 8 bits, fewer activation bits save neither size nor time, so activations do
+not count towards the budget. If `activation_bits` lies within `widths`, it is the mean bit width of
+the sites, weighted by their number of values on the calibration texts, and the same optimization
+distributes it.
 
-*Latency.* A site and the Linears that read it are int8 together or float together. A site that no
-Linear reads stays float, since rounding it would win no time; embedding tables stay quantized for
-their size.
+*Latency.* A site and the Linears that read it are either all int8 or all float. A site that no
+Linear reads stays float, because quantizing it saves no time. Embedding tables stay quantized to
+reduce size.
 
-*Trust, then measure.* For `average_bits` the plan, the uniform plan it replaces and their crosses
-(mixed weights with uniform sites and the other way round) are each carried out on the calibration
-texts, and the one whose outputs stay nearest to float is taken.
+*Plans are verified.* For `average_bits`, the mixed plan, the uniform plan and their two
+combinations (mixed weights with uniform sites, and the reverse) are each evaluated on the
+calibration texts, and the plan with the smallest output error is chosen.
 """
 
 from __future__ import annotations
@@ -50,26 +51,26 @@ from attar.scoring.judging import Judge
 from attar.step import StepContext
 
 MEASURED_POINTS = 5
-"""Points of the front whose plan is carried out, beside the chosen one."""
+"""Number of points of the front that are evaluated, besides the chosen one."""
 PLAN_FILE = "plan.json"
-"""In the scratch folder: the chosen plan, for a resumed run of the same step. Milliseconds measured
-again may end in another plan, and training would then meet a checkpoint of other tensors."""
+"""File in the scratch folder with the chosen plan, for resuming the step. Measuring the latency
+again could give another plan, which would not match the tensors of the training checkpoint."""
 PLAN = TypeAdapter(BitPlan)
 Planned = tuple[BitPlan, dict[str, Any]]
-"""A plan, and `budget` for the step's metrics."""
+"""A plan, and the step's `budget` metrics."""
 
 
 def check_budget(
     config: QuantizeSettings, loaded: LoadedModel, context: StepContext
 ) -> Judge | None:
-    """Refuse a budget that could not be measured, before minutes are spent on it.
+    """Check that the budget can be measured, before the expensive work starts.
 
-    Returns: the rows that a limit on the drop is measured on.
+    Returns: the judge that measures the drop, for `max_accuracy_drop`; otherwise None.
     Raises:
-        ModelError: a model that writes text, with a budget that is for classifiers; or classes
-            that are not the data's.
-        DataError: too few held-out rows for the limit, or a metric that is not known.
-        UsageError: OpenVINO, which measures latency, is not installed.
+        ModelError: the budget requires a classifier and the model is generative, or its classes
+            differ from the data's.
+        DataError: too few held-out rows for the limit, or an unknown metric.
+        UsageError: OpenVINO, which is needed to measure latency, is not installed.
     """
     budget = config.budget
     if budget is None or budget.average_bits is not None:
@@ -87,7 +88,7 @@ def check_budget(
 
 
 def keep_plan(planned: Planned, config: QuantizeSettings, context: StepContext) -> None:
-    """Write a plan down for a resumed run of the same step."""
+    """Save a plan for resuming the step."""
     plan, metrics = planned
     context.scratch.mkdir(parents=True, exist_ok=True)
     content = {"key": _key(config, context), "plan": PLAN.dump_python(plan, mode="json")}
@@ -95,7 +96,7 @@ def keep_plan(planned: Planned, config: QuantizeSettings, context: StepContext) 
 
 
 def kept_plan(config: QuantizeSettings, context: StepContext) -> Planned | None:
-    """The plan that a killed run of the same step had chosen; None if there is none.
+    """Load the plan of an interrupted run of the same step; None if there is none.
 
     Raises:
         ArtifactError: the file is damaged.
@@ -114,15 +115,14 @@ def _key(config: QuantizeSettings, context: StepContext) -> str:
 
 
 def plan_bits(problem: Problem, held_out: Judge | None) -> Planned:
-    """The best plan that the budget allows; the one a killed run had chosen, if there is one.
+    """Find the best plan within the budget, or load the plan of an interrupted run.
 
     Args:
-        problem: with float weights, and the same bits everywhere.
-        held_out: what `check_budget` gave.
-    Returns: the plan, and `budget` for the step's metrics: the limit, what was chosen, and the
-        Pareto front.
+        problem: with float weights and uniform bit widths.
+        held_out: result of `check_budget`.
+    Returns: the plan, and the step's `budget` metrics: the limit, the choice, and the Pareto front.
     Raises:
-        UsageError: no plan keeps the budget; the message says how near one comes.
+        UsageError: no plan meets the budget; the message gives the closest one.
     """
     config, context = problem.config, problem.context
     kept = kept_plan(config, context)
@@ -158,11 +158,11 @@ def plan_bits(problem: Problem, held_out: Judge | None) -> Planned:
 
 @dataclass(frozen=True)
 class _Widths:
-    """The knapsack of weights, and plans read from it."""
+    """The solved knapsack of weights, and the plans that it gives."""
 
     probe: Probe
     base: BitPlan
-    """The recipe's, with the widths of sites."""
+    """The recipe's plan, with the chosen widths of sites."""
     weights: Sequence[Weight]
     widths: Sequence[int]
     choices: Choices
@@ -211,8 +211,8 @@ def _plan_widths(
 
 
 def _site_widths(probe: Probe, widths: Sequence[int]) -> dict[str, int]:
-    """Bits of sites whose mean, counted by values, is at most `activation_bits`; empty when no
-    width above it is left to share."""
+    """Bits of each site, with a mean over values of at most `activation_bits`; empty if `widths`
+    has no larger width."""
     mean = probe.problem.plan.bits.activation
     if not widths[0] <= mean < widths[-1]:
         return {}
@@ -228,7 +228,7 @@ def _site_widths(probe: Probe, widths: Sequence[int]) -> dict[str, int]:
 
 
 def _within_average(table: _Widths, limit: float) -> list[Point]:
-    """The front, with the best of the mixed and the uniform plans that keep the limit marked."""
+    """The Pareto front, with the best plan within the limit (mixed or uniform) marked."""
     target = limit * table.numel
     options = front(table.choices, extra=[target])
     best = table.choices.within(target)
@@ -246,7 +246,7 @@ def _within_average(table: _Widths, limit: float) -> list[Point]:
 
 
 def _rivals(table: _Widths, mixed: Point, limit: float) -> list[Point]:
-    """The uniform plan within the limit, and its crosses with the mixed one."""
+    """The uniform plan within the limit, and its two combinations with the mixed plan."""
     narrower = [width for width in table.widths if width <= limit]
     same = {weight.fqn: narrower[-1] for weight in table.weights}
     uniform = replace(table.base, of_weights=same)
@@ -265,7 +265,7 @@ def _measured(probe: Probe, points: Sequence[Point]) -> list[Point]:
 
 
 def _within_drop(table: _Widths, limit: float, held_out: Judge) -> list[Point]:
-    """The front walked from its cheapest plan up to the first within the limit."""
+    """The front from the cheapest plan up to the first one within the limit."""
     reference = held_out.value(table.probe.model, "float")
     points = [table.point(options) for options in front(table.choices)]
     with table.probe.problem.context.progress.task("plans on held-out rows", len(points)) as task:

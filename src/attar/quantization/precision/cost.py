@@ -1,11 +1,11 @@
-"""What a tensor costs on disk, counted as `models/simulated/packing` writes it.
+"""Size of a tensor on disk, in the format of `models/simulated/packing`.
 
     weight (O, I) at w bits     O · ⌈I·w/8⌉ bytes of integers and 4·O bytes of scales
     weight left float           4·O·I bytes
     everything else             4 bytes per value (biases, norms)
 
-An activation is never stored: its width costs nothing here. Left out: the names and shapes in the
-head of the file and `qparams.json`, some hundred bytes per tensor whatever its width.
+Activations are not stored, so their width does not count. Left out: the header of the file and
+`qparams.json`, about a hundred bytes per tensor at any width.
 Shape letters: O rows, I columns.
 """
 
@@ -25,7 +25,7 @@ FLOAT_BYTES = 4
 
 @dataclass(frozen=True)
 class Weight:
-    """One quantized parameter; tied ones are one."""
+    """One quantized parameter; tied parameters count once."""
 
     fqn: str
     kind: str
@@ -38,7 +38,7 @@ class Weight:
 
 
 def weights_of(model: nn.Module) -> list[Weight]:
-    """Every weight that gets a grid, in module order; memory that is shared counts once."""
+    """Every weight to quantize, in module order; shared memory counts once."""
     seen: set[tuple[int, tuple[int, ...]]] = set()
     found: list[Weight] = []
     state = model.state_dict()
@@ -66,7 +66,7 @@ def weight_bytes(weight: Weight, bits: int | None) -> int:
 
 
 def planned_mib(model: nn.Module, plan: BitPlan) -> float:
-    """MiB of all tensors of `model` under `plan`."""
+    """Size of all tensors of `model` under `plan`, in MiB."""
     weights = weights_of(model)
     parameters = {id(p): p.numel() for p in model.state_dict(keep_vars=True).values()}
     floats = sum(parameters.values()) - sum(weight.numel for weight in weights)
@@ -77,13 +77,13 @@ def planned_mib(model: nn.Module, plan: BitPlan) -> float:
 
 
 def bits_in(plan: BitPlan, weight: Weight) -> int | None:
-    """A weight's bits in a plan; None: left float."""
+    """Bits of a weight in a plan; None: left float."""
     return None if weight.fqn in plan.float_tensors else plan.weight(weight.fqn, weight.kind)
 
 
 def average_bits(plan: BitPlan, weights: list[Weight]) -> float:
-    """Mean bits of a value of these weights; a float counts 32. Scales are not counted, as usual in
-    the literature; `planned_mib` counts them."""
+    """Mean bits per value of these weights; a float counts as 32. Scales are not included, as is
+    usual in the literature; `planned_mib` includes them."""
     bits: Mapping[str, int | None] = {weight.fqn: bits_in(plan, weight) for weight in weights}
     total = sum((bits[weight.fqn] or 32) * weight.numel for weight in weights)
     return total / sum(weight.numel for weight in weights)

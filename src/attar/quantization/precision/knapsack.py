@@ -1,17 +1,17 @@
-"""One option for every item, the cheapest loss that a budget allows: exactly.
+"""Exact solution of the multiple-choice knapsack problem: one option per item, minimum total loss.
 
-When losses add up, a plan of widths is a multiple-choice knapsack, and its table has the answer for
-*every* budget at once: how little is lost when the first items may cost c cells.
+If losses are additive, choosing bit widths is such a problem. The dynamic-programming table solves
+it for *every* budget at once: the minimum loss of the first i items at a cost of at most c cells is
 
     best_i(c) = min over options o of  loss_i(o) + best_{i−1}(c − cost_i(o))
 
-A cell is the greatest common divisor of all costs when that needs at most `MAX_CELLS` of them:
-then the answer is the optimum. Otherwise costs are rounded up to a cell: the budget holds all the
-same, and at most one cell an item, items/262,144 of the dearest plan, goes unused. The front is the
-lower left edge of the table, so that a larger budget never loses more.
+If at most `MAX_CELLS` cells are needed, a cell is the greatest common divisor of all costs and the
+solution is optimal. Otherwise costs are rounded up to whole cells: the budget is still met, and at
+most one cell per item, items/262,144 of the most expensive plan, is wasted. A larger budget never
+gives a larger loss.
 
-Left out: the Lagrangian relaxation of the literature (HAWQ-V2, 2020), whose convex front misses
-plans between its corners.
+Left out: the Lagrangian relaxation of HAWQ-V2 (2020), whose convex front misses the plans between
+its corners.
 Shape letters: N items, O options of an item, C cells.
 """
 
@@ -27,7 +27,7 @@ import numpy as np
 from attar.quantization.method import BitPlan
 
 MAX_CELLS = 2**18
-"""Fine enough that MiniLM and BERT-base are exact; their tables take 10 and 20 MB."""
+"""Enough for exact solutions of MiniLM and BERT-base, whose tables take 10 and 20 MB."""
 
 
 @dataclass(frozen=True)
@@ -39,25 +39,25 @@ class Choices:
     cell: float
     """Cost of one cell."""
     taken: np.ndarray
-    """(N, C + 1): the option of item i in the best plan for the items up to i within c cells."""
+    """(N, C + 1): option of item i in the best plan for items 0 … i within c cells."""
     spent: Sequence[np.ndarray]
-    """For each item its options' cells above its cheapest option."""
+    """Per item, the cost of each option in cells, minus that of its cheapest option."""
 
     @property
     def cheapest(self) -> float:
-        """Cost of the cheapest plan; no budget below it can be kept."""
+        """Cost of the cheapest plan, the smallest feasible budget."""
         return float(sum(costs.min() for costs in self.costs))
 
     @property
     def dearest(self) -> float:
-        """Cost of the plan whose every option is the dearest."""
+        """Cost of the most expensive plan."""
         return float(sum(costs.max() for costs in self.costs))
 
     def within(self, budget: float) -> list[int]:
-        """The option of every item in the best plan that costs at most `budget`.
+        """The options of the best plan with a cost of at most `budget`.
 
         Raises:
-            ValueError: even the cheapest plan costs more.
+            ValueError: the cheapest plan costs more than `budget`.
         """
         slack = budget - self.cheapest
         if slack < 0:
@@ -71,20 +71,20 @@ class Choices:
         return plan[::-1]
 
     def cost(self, plan: Sequence[int]) -> float:
-        """What a plan costs, to the last digit and not in cells."""
+        """Exact cost of a plan, in the unit of `costs`."""
         return float(sum(costs[o] for costs, o in zip(self.costs, plan, strict=True)))
 
     def loss(self, plan: Sequence[int]) -> float:
-        """The summed loss of a plan."""
+        """Total loss of a plan."""
         return float(sum(losses[o] for losses, o in zip(self.losses, plan, strict=True)))
 
 
 def solve_choices(costs: Sequence[Sequence[float]], losses: Sequence[Sequence[float]]) -> Choices:
-    """Fill the table for items whose options have these costs and losses.
+    """Solve the knapsack for items whose options have these costs and losses.
 
     Args:
-        costs: for each item the cost of each option; whole numbers are kept exact.
-        losses: the same shape; any finite numbers.
+        costs: cost of each option of each item; integers are kept exact.
+        losses: finite numbers, in the same shape.
     Raises:
         ValueError: no items, or an item whose costs and losses differ in number.
     """
@@ -112,8 +112,8 @@ def solve_choices(costs: Sequence[Sequence[float]], losses: Sequence[Sequence[fl
 
 
 def _cell_of(above: Sequence[np.ndarray]) -> float:
-    """The greatest common divisor of whole costs if the table may be that fine, else a share of the
-    dearest plan."""
+    """The greatest common divisor of integer costs if the table fits in `MAX_CELLS`, otherwise a
+    fraction of the most expensive plan."""
     values = np.concatenate(above)
     dearest = float(sum(each.max() for each in above))
     coarse = dearest / MAX_CELLS or 1.0
@@ -124,18 +124,18 @@ def _cell_of(above: Sequence[np.ndarray]) -> float:
 
 
 POINTS = 16
-"""Budgets tried between the cheapest and the dearest plan."""
+"""Number of budgets tried between the cheapest and the most expensive plan."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """One plan and what is known of it."""
+    """One plan with its cost and loss."""
 
     plan: BitPlan
     cost: float
     """In the unit of the budget: average bits, or milliseconds."""
     loss: float | None
-    """Predicted; None where sensitivities were not measured at these widths."""
+    """Predicted loss; None if sensitivities were not measured at these widths."""
     size_mib: float
     average_bits: float
     latency_ms: float | None = None
@@ -143,8 +143,8 @@ class Point:
     drop: float | None = None
     is_chosen: bool = False
     is_uniform: bool = False
-    """Not on the front: every weight that the budget covers has the same width, and so has every
-    site."""
+    """Whether all weights that the budget covers have the same width, and all sites too. Such a
+    plan is not on the front."""
 
     def as_row(self) -> dict[str, Any]:
         return {
@@ -161,10 +161,10 @@ class Point:
 
 
 def front(choices: Choices, extra: Iterable[float] = ()) -> list[list[int]]:
-    """Plans along the front, the cheapest first, each once.
+    """The distinct plans along the Pareto front, cheapest first.
 
     Args:
-        extra: budgets to try beside those spread evenly from the cheapest to the dearest plan.
+        extra: budgets to try besides the evenly spaced ones.
     """
     even = np.linspace(choices.cheapest, choices.dearest, POINTS).tolist()
     plans: list[list[int]] = []
@@ -176,5 +176,5 @@ def front(choices: Choices, extra: Iterable[float] = ()) -> list[list[int]]:
 
 
 def spread(count: int, wanted: int) -> Sequence[int]:
-    """`wanted` of `count` places, evenly spread, the ends included."""
+    """`wanted` of `count` indices, evenly spaced, including both ends."""
     return sorted({round(place) for place in np.linspace(0, count - 1, min(wanted, count))})

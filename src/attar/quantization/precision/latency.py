@@ -1,19 +1,19 @@
-"""What a Linear costs on this CPU, measured: in float, and in int8.
+"""Measured latency of Linear layers on this CPU, in float and in int8.
 
-Both runtimes multiply int8 or float and nothing between: any width up to 8 lies on the 8-bit grid,
-so time depends only on whether a Linear's input and weight are both quantized. Every distinct shape
-of a Linear is timed both ways in OpenVINO, in turns, and the whole float model beside them:
+Both runtimes compute matrix products in int8 or float only, and smaller widths run as int8, so time
+depends only on whether input and weight of a Linear are both quantized. Every distinct Linear shape
+is timed both ways in OpenVINO, interleaved with the whole float model:
 
     predicted(plan) = rest + Σ over Linears of its int8 or float milliseconds
     rest            = whole float model − Σ over Linears of their float milliseconds
 
-Each timing is one graph of `COPIES` Linears with weights of their own on one quantized input: one
-weight alone would stay in the cache, which it does not in a model, and the cost of a call would be
-counted for each. All graphs take turns, and the median of each over `ROUNDS` rounds is taken.
+Each timed graph has `COPIES` Linears with separate weights on one quantized input. A single weight
+would stay in the cache, unlike in a model, and the call overhead would be counted for each Linear.
+The graphs are interleaved, and the median of each over `ROUNDS` rounds is used.
 
-What the prediction cannot know: rounding that does not fuse into its neighbour, and the caches of
-the whole (benchmarks/latency_budget.py compares).
-Left out: batches above one text, and ONNX Runtime; the order of shapes is the same there.
+The prediction does not model quantize operations that are not fused into their neighbour, nor cache
+effects of the whole model (compared in benchmarks/latency_budget.py).
+Left out: batches larger than one text, and ONNX Runtime, which ranks the shapes in the same order.
 Shape letters: T tokens, O and I out and in features.
 """
 
@@ -42,10 +42,10 @@ from attar.models.structure.sites import Site
 from attar.step import StepContext
 
 TOKENS = 128
-"""Of the one text that is timed, as everywhere in attar."""
+"""Tokens of the text that is timed, as in all latencies of attar."""
 ROUNDS = 15
 CALLS = 3
-"""Counted calls a turn, after one that is not."""
+"""Timed calls per turn, after one warm-up call."""
 COPIES = 6
 
 Shape = tuple[int, int, int]
@@ -54,7 +54,7 @@ Shape = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Group:
-    """Linears that read one site: they run in int8 together, or in float together."""
+    """Linears that read the same site: all run in int8, or all in float."""
 
     site: Site
     linears: tuple[str, ...]
@@ -64,7 +64,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Latencies:
-    """Everything that was timed, in milliseconds."""
+    """Measured latencies, in milliseconds."""
 
     rest_ms: float
     model_ms: float
@@ -90,7 +90,7 @@ class Latencies:
 
 
 class _Recorder(nn.Module):
-    """Remembers the tensors that passed a site, and hands them on."""
+    """Identity module that records the tensors at a site."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,8 +104,8 @@ class _Recorder(nn.Module):
 def groups_of(
     model: PreTrainedModel, sites: Sequence[Site], inputs: Mapping[str, Tensor]
 ) -> list[Group]:
-    """Which Linears read which site, found by running the model once: a Linear reads a site when
-    its input is the very memory the site let pass.
+    """Find which Linears read which site by running the model once: a Linear reads a site if its
+    input has the same memory as the site's tensor.
 
     Args:
         inputs: one text of `TOKENS` tokens.
@@ -146,7 +146,7 @@ def _is_same(x: Tensor, y: Tensor) -> bool:
 
 
 def one_text(model: PreTrainedModel, input_names: Sequence[str]) -> dict[str, Tensor]:
-    """One text of `TOKENS` tokens, or as many as the model reads."""
+    """One text of `TOKENS` tokens, or of the model's maximum length if that is smaller."""
     tokens = min(TOKENS, max_tokens_of(model.config) or TOKENS)
     every = {
         "input_ids": torch.arange(tokens)[None] % (model.config.vocab_size - 5) + 4,
@@ -163,7 +163,7 @@ def measure_latencies(
     context: StepContext,
     threads: int | None = None,
 ) -> Latencies:
-    """Time the float model and every distinct Linear of `groups`, in turns.
+    """Time the float model and every distinct Linear shape of `groups`, interleaved.
 
     Raises:
         UsageError: OpenVINO is not installed, or cannot read the model.
@@ -198,11 +198,11 @@ def assembled(
     int8_ms: Mapping[Shape, float],
     counted: Sequence[Shape],
 ) -> Latencies:
-    """What is left of the model beside its Linears.
+    """Compute the latency of the rest of the model, without its Linears.
 
-    Linears alone may add up to more than the whole model that holds them (a busy machine, cold
-    caches). Then nothing is left, and both their times shrink by the same share: all in float is
-    predicted to take what the float model was seen to take, always.
+    On a busy machine or with cold caches, the Linears alone can sum up to more than the whole
+    model. Then the rest is 0, and all times of Linears are scaled down by the same factor, so that
+    the prediction for the float model always equals its measured latency.
 
     Args:
         counted: the shape of every Linear of the model.
@@ -214,7 +214,8 @@ def assembled(
 
 
 def _medians(calls: Mapping[Any, Callable[[], object]], context: StepContext) -> dict[Any, float]:
-    """Median milliseconds of every call; they take turns, so that a busy moment hits all alike."""
+    """Median milliseconds of every call. Calls are interleaved, so that other load affects all of
+    them equally."""
     times: dict[Any, list[float]] = {name: [] for name in calls}
     with context.progress.task("latency of Linears", ROUNDS) as task:
         for _ in range(ROUNDS):
@@ -230,7 +231,7 @@ def _medians(calls: Mapping[Any, Callable[[], object]], context: StepContext) ->
 
 
 def _linear_graph(openvino: Any, shape: Shape, is_int8: bool) -> Any:
-    """`COPIES` Linears on one input, as the exported model spells them: u8 × i8, or float."""
+    """`COPIES` Linears on one input, in the form of the exported model: u8 × i8, or float."""
     ops = openvino.opset13
     tokens, columns, rows = shape
     draw = np.random.default_rng(0)
@@ -254,7 +255,7 @@ def _linear_graph(openvino: Any, shape: Shape, is_int8: bool) -> Any:
 
 
 class _Logits(nn.Module):
-    """The float model with the padding mask made additive in front, as the exported one has it."""
+    """The float model with an additive padding mask computed first, as in the exported model."""
 
     def __init__(self, model: PreTrainedModel, names: Sequence[str]) -> None:
         super().__init__()
@@ -268,7 +269,7 @@ class _Logits(nn.Module):
 
 
 def _float_graph(openvino: Any, model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Any:
-    """The float model as OpenVINO reads it."""
+    """Convert the float model to OpenVINO."""
     wrapped = _Logits(model, list(inputs)).eval()
     try:
         with (
@@ -277,7 +278,7 @@ def _float_graph(openvino: Any, model: PreTrainedModel, inputs: Mapping[str, Ten
             torch.inference_mode(),
             nothing_reported(),
         ):
-            warnings.simplefilter("ignore")  # the tracer's, about shapes that stay as they are here
+            warnings.simplefilter("ignore")  # tracer warnings about shapes, which are constant here
             return openvino.convert_model(wrapped, example_input=tuple(inputs.values()))
     except RuntimeError as error:
         raise UsageError(

@@ -1,11 +1,11 @@
-"""Which Linears run in int8 so that one text takes no longer than the budget says.
+"""Chooses the Linears that run in int8 so that one text meets the latency budget.
 
-Every group of Linears that read one site is an item with two options:
+Each group of Linears that read the same site is a knapsack item with two options:
 
     float   its milliseconds in float, no loss
     int8    its milliseconds in int8, and the summed sensitivity of its site and weights
 
-and the knapsack takes the plan of least loss within the budget minus what everything else takes.
+The knapsack gives the plan of minimum loss within the budget minus the time of everything else.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ FLOAT, INT8 = 0, 1
 
 @dataclass(frozen=True)
 class _Precisions:
-    """The knapsack of groups, and plans read from it."""
+    """The solved knapsack of groups, and the plans that it gives."""
 
     probe: Probe
     groups: Sequence[Group]
     unread: Sequence[Site]
-    """Sites no Linear reads."""
+    """Sites that no Linear reads."""
     latencies: Latencies
     choices: Choices
 
@@ -62,10 +62,10 @@ class _Precisions:
 def plan_within_latency(
     probe: Probe, limit_ms: float, measured_points: int
 ) -> tuple[list[Point], dict[str, Any]]:
-    """The front of latency and loss with the chosen plan marked, and the timings behind it.
+    """The Pareto front of latency and loss with the chosen plan marked, and the measured timings.
 
     Raises:
-        UsageError: with every Linear in its faster form the model is predicted to be too slow.
+        UsageError: the model is predicted to be too slow even with every Linear in its faster form.
     """
     table = _table(probe)
     latencies, choices = table.latencies, table.choices
@@ -120,7 +120,7 @@ def _table(probe: Probe) -> _Precisions:
 
 
 def _losses(probe: Probe, groups: Sequence[Group], plan: BitPlan) -> Mapping[str, float]:
-    """Name of a group's site → summed sensitivity of its tensors at the recipe's bits."""
+    """Name of a group's site → total sensitivity of its tensors at the recipe's bits."""
     sites = [group.site for group in groups]
     width = plan.bits.activation
     of_sites = site_sensitivities(probe, sites, [width])

@@ -1,4 +1,4 @@
-"""The error of the model's outputs when one tensor alone is quantized, everything else in float:
+"""Sensitivity of a tensor: the output error when only this tensor is quantized.
 
     sensitivity(tensor, bits) = error of the final outputs when only this tensor has `bits` bits
 
@@ -6,13 +6,14 @@ as `Calibration.output_error` measures it (mean squared difference of the logits
 distributions where the method's own loss is KL). A weight is rounded by the method's weight rule, a
 site gets the range that the method finds for that width. No label is needed.
 
-One forward pass for each tensor and width, on `EXAMPLES` texts only; what runs before the changed
-tensor is not computed again (`Prefix`). Rounding noise may make a wider grid look worse by chance;
-then the narrower one is charged as much (the smallest non-increasing majorant).
+This takes one forward pass per tensor and width, on `EXAMPLES` texts; blocks before the changed
+tensor are not recomputed (`Prefix`). By chance, rounding noise can make a larger width look worse
+than a smaller one; then the smaller width gets the same sensitivity (the smallest non-increasing
+majorant).
 
-Left out: second derivatives (HAWQ), and the joint effect of two tensors: that errors add up is an
-assumption, and `pareto` measures how well it holds. Nor is it seen that summed tables make each
-other's errors good: alone, a table is charged for all of its own.
+Left out: second derivatives (HAWQ), and interactions between tensors. That errors are additive is
+an assumption; `pareto` measures how well it holds. Error compensation between summed tables is not
+modelled either: a table's sensitivity is that of its full error.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from attar.quantization.weights.rules import WEIGHT_RULES
 
 
 class Prefix:
-    """A model, its texts, and the order in which its modules run."""
+    """Caches block outputs of a model, so that unchanged blocks are not recomputed."""
 
     def __init__(self, model: PreTrainedModel, batches: Sequence[Mapping[str, Tensor]]) -> None:
         self.model, self.batches = model, batches
@@ -51,8 +52,8 @@ class Prefix:
         self._kept: tuple[tuple[str, ...], list[dict[str, Any]]] = ((), [])
 
     def logits(self, changed: nn.Module) -> Iterator[Tensor]:
-        """The model's logits, batch by batch, when nothing that runs before `changed` differs from
-        the float model."""
+        """Logits per batch, provided that everything before `changed` is unchanged from the float
+        model."""
         done = self._done_before(changed)
         kept = self._outputs_of(done)
         for place, batch in enumerate(self.batches):
@@ -60,7 +61,7 @@ class Prefix:
                 yield real_logits(self.model, batch)
 
     def first_user_of(self, parameter: Tensor) -> nn.Module:
-        """Of all modules that hold a parameter the one that runs first."""
+        """The module that runs first among those that hold `parameter`."""
         holders = [
             module
             for module in self.model.modules()
@@ -69,7 +70,7 @@ class Prefix:
         return min(holders, key=lambda module: self._begins.get(id(module), 0))
 
     def _order(self) -> tuple[dict[int, int], dict[str, int]]:
-        """When each module first begins, and when each block ends, by one clock."""
+        """Positions, in execution order, at which each module first starts and each block ends."""
         begins: dict[int, int] = {}
         ends: dict[str, int] = {}
         clock = iter(range(10**9))
@@ -93,13 +94,13 @@ class Prefix:
         return begins, ends
 
     def _done_before(self, changed: nn.Module) -> tuple[str, ...]:
-        """Blocks that have ended when `changed` begins; none if it was never seen to run."""
+        """Blocks that have finished when `changed` starts; empty if `changed` never runs."""
         begin = self._begins.get(id(changed), 0)
         return tuple(name for name in self.blocks if self._ends.get(name, begin) < begin)
 
     def _outputs_of(self, done: tuple[str, ...]) -> list[dict[str, Any]]:
-        """For each batch: block → the output of the last block in front, of the same stack."""
-        if done == self._kept[0]:  # at first nothing is in front, and nothing is kept
+        """Per batch: block → output of the last finished block of its stack."""
+        if done == self._kept[0]:  # initially both are empty
             return self._kept[1]
         last = {_stack(name): name for name in done}
         kept: list[dict[str, Any]] = []
@@ -116,7 +117,7 @@ class Prefix:
 
     @contextmanager
     def _answering(self, done: Sequence[str], outputs: Mapping[str, Any]) -> Iterator[None]:
-        """Blocks give these outputs without computing."""
+        """Replace the blocks `done` by these cached outputs."""
 
         def answer(output: Any) -> Callable[..., Any]:
             return lambda *args, **kwargs: output
@@ -131,7 +132,7 @@ class Prefix:
 
 
 def _keeping(seen: dict[str, Any], stack: str) -> Callable[[nn.Module, Any, Any], None]:
-    """A hook that puts a block's output down under the name of its stack."""
+    """A hook that stores a block's output under the name of its stack."""
 
     def keep(module: nn.Module, _: Any, output: Any) -> None:
         seen[stack] = output
@@ -140,13 +141,14 @@ def _keeping(seen: dict[str, Any], stack: str) -> Callable[[nn.Module, Any, Any]
 
 
 def _stack(block: str) -> str:
-    """The list a block belongs to."""
+    """Name of the module list that a block belongs to."""
     return block.rpartition(".")[0]
 
 
 EXAMPLES = 64
-"""Texts a sensitivity is measured on: 300 passes of a six-block model over them take minutes on two
-cores, over all 256 a quarter of an hour, and the order of tensors hardly moves."""
+"""Number of texts for measuring sensitivities. For a six-block model, 300 passes take minutes on
+two cores, against a quarter of an hour with all 256 texts; the ranking of tensors hardly differs.
+"""
 
 Sensitivities = Mapping[str, Mapping[int, float]]
 """Tensor's name → bits → loss increase."""
@@ -154,10 +156,10 @@ Sensitivities = Mapping[str, Mapping[int, float]]
 
 @dataclass(frozen=True)
 class Probe:
-    """The float model, a few texts, and the way the step's method rounds."""
+    """The float model with a subset of the texts and the method's rounding rules."""
 
     problem: Problem
-    """Its calibration is the subset's; its weights are float."""
+    """The problem with float weights and the calibration of the subset."""
     method: Method
     rounder: Rounder
     prefix: Prefix
@@ -165,7 +167,7 @@ class Probe:
 
     @classmethod
     def of(cls, problem: Problem, method: Method) -> Probe:
-        """The same problem on a subset of its texts, with float weights."""
+        """Restrict a problem to a subset of its texts, with float weights."""
         whole = problem.calibration
         sites = list(whole.statistics)
         subset = calibrate(problem.model, sites, every_nth(whole, EXAMPLES), problem.context)
@@ -181,12 +183,12 @@ class Probe:
         return self.problem.model
 
     def error_of(self, logits: Iterable[Tensor]) -> float:
-        """Output error of these logits on the subset."""
+        """Output error of these logits on the subset of texts."""
         return self.problem.calibration.error_of(logits, self.loss)
 
 
 def every_nth(calibration: Calibration, examples: int) -> list[dict[str, Tensor]]:
-    """About `examples` of the texts, spread over all batches and so over all lengths."""
+    """About `examples` texts, spread evenly over all batches and so over all lengths."""
     step = max(1, calibration.num_examples // examples)
     thinned = [
         {name: tensor[::step] for name, tensor in batch.items()} for batch in calibration.batches
@@ -197,7 +199,7 @@ def every_nth(calibration: Calibration, examples: int) -> list[dict[str, Tensor]
 def weight_sensitivities(
     probe: Probe, weights: Sequence[Weight], widths: Sequence[int]
 ) -> Sensitivities:
-    """Of every weight alone at every width."""
+    """Sensitivity of every weight at every width."""
     parameters = dict(probe.model.named_parameters())
 
     def error(name: str, bits: int) -> float:
@@ -215,7 +217,7 @@ def weight_sensitivities(
 
 
 def site_sensitivities(probe: Probe, sites: Sequence[Site], widths: Sequence[int]) -> Sensitivities:
-    """Of every site alone at every width, with the range the method finds at that width."""
+    """Sensitivity of every site at every width, with the range that the method finds for it."""
     found = {bits: _quantizers(probe, bits) for bits in widths}
     by_name = {site.name: site for site in sites}
 
@@ -228,7 +230,7 @@ def site_sensitivities(probe: Probe, sites: Sequence[Site], widths: Sequence[int
 
 
 def _quantizers(probe: Probe, bits: int) -> dict[str, Quantizer]:
-    """The quantizer of every site when all have the same width."""
+    """Quantizers of all sites at the same width."""
     plan = probe.problem.plan
     uniform = replace(plan, bits=plan.bits.model_copy(update={"activation": bits}), of_sites={})
     problem = replace(probe.problem, plan=uniform)
@@ -257,7 +259,7 @@ def _measured(
 
 
 def non_increasing(raw: Mapping[int, float]) -> dict[int, float]:
-    """The smallest function above `raw` that never rises with the width.
+    """The smallest function above `raw` that does not increase with the width.
 
     Example:
         >>> non_increasing({2: 5.0, 3: 1.0, 4: 2.0})
@@ -273,7 +275,7 @@ def non_increasing(raw: Mapping[int, float]) -> dict[int, float]:
 
 @contextmanager
 def _in_place_of(parameter: Tensor, value: Tensor) -> Iterator[None]:
-    """A parameter holds other values for a while."""
+    """Context manager that temporarily replaces the values of a parameter."""
     before = parameter.data
     parameter.data = value
     try:

@@ -1,14 +1,13 @@
-"""A plan of bits carried out: all its tensors quantized together, and what that does to answers.
+"""Evaluates a bit-width plan with all of its tensors quantized together.
 
-Sensitivities add up only on paper. So before a plan is taken, the model is quantized by it as the
-step will do it (weights, then ranges, without what is learned afterwards), and its outputs are
-compared with the float ones: on the calibration texts without labels, or, for a limit on accuracy,
-on labelled rows that did not calibrate.
+Sensitivities are only approximately additive. So before a plan is chosen, the model is quantized
+accordingly, as the step would do it (weights, then ranges, without refinement), and compared with
+the float model: by output error on the calibration texts, or, for a limit on accuracy, by the
+metric on labelled rows that are not used for calibration.
 
     drop = metric(float) − metric(quantized), both on the same rows
 
-A metric over n rows moves in steps of 1/n: as many rows are needed as make a step no larger than
-the limit.
+A metric over n rows has a resolution of 1/n, which must not be larger than the limit.
 """
 
 from __future__ import annotations
@@ -31,21 +30,21 @@ from attar.scoring.judging import Judge
 from attar.step import StepContext
 
 ROWS = 512
-"""Held-out rows at most: a step of accuracy is 0.2 points."""
+"""Maximum number of held-out rows; with 512, accuracy has a resolution of 0.2 points."""
 
 
 @dataclass(frozen=True)
 class Together:
-    """A model quantized by a plan."""
+    """A model that is quantized according to a plan."""
 
     model: PreTrainedModel
     grids: Sequence[SiteQParams]
     output_error: float
-    """Of its outputs on the probe's texts."""
+    """Output error on the probe's texts."""
 
 
 def quantize_together(probe: Probe, plan: BitPlan) -> Together:
-    """Weights and sites of the probe's model by `plan`."""
+    """Quantize weights and sites of the probe's model according to `plan`."""
     weights = probe.rounder.quantize(
         probe.model,
         plan.weight,
@@ -60,10 +59,10 @@ def quantize_together(probe: Probe, plan: BitPlan) -> Together:
 
 
 def held_out_judge(config: QuantizeSettings, loaded: LoadedModel, context: StepContext) -> Judge:
-    """Training rows that did not calibrate: those that follow in the calibration's seeded order.
+    """Judge on training rows not used for calibration: the next ones in its seeded order.
 
     Raises:
-        DataError: too few rows for the limit, or a metric that is not known.
+        DataError: too few rows for the limit, or an unknown metric.
         ModelError: the model's classes are not the data's.
     """
     settings, task = config.calibration, loaded.task

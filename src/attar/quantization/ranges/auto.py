@@ -1,17 +1,17 @@
-"""`auto`: each range by what it measurably saves at the outputs.
+"""`auto`: chooses ranges by measured output error.
 
-Every rule for ranges is right for some tensor, so all of them propose, and the final outputs
-decide, twice:
+No single range rule is best for every tensor. So every rule proposes ranges, and the output error
+decides, in two stages:
 
     1  every rule everywhere; the one with the least ‖f̂(x) − f(x)‖² becomes the start
-    2  kind by kind, the most hurtful first: keep the proposal that brings the outputs nearest
+    2  for each kind of site, the most harmful first: keep the proposal with the least error
 
-Weights are on their grids meanwhile, so errors that cancel are seen to cancel. The answer is never
-worse on the calibration texts than any rule alone. A rule or an exchange is given up once part of
-the texts shows it to be worse, so a try costs a fraction of a pass; beside them stands one backward
-pass, which also says which kinds hurt.
+Weights are already quantized, so cancelling errors are taken into account. On the calibration texts
+the result is never worse than any single rule. A candidate is stopped as soon as part of the texts
+shows that it is worse, so a trial costs a fraction of a pass. One additional backward pass gives
+the gradients that rank the kinds of sites.
 
-Left out: pairs of exchanges; a choice for each single site, which fits 256 texts too well.
+Left out: changing two kinds at once, and a choice per site, which overfits 256 texts.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from attar.quantization.ranges.percentile import SHARES, ranges_at
 from attar.quantization.ranges.token_wise_clipping import TokenRanges, alpha_of
 
 TOKEN_NUMBERS = (0, 1, 3, 6, 12, 25)
-"""Hundredths of the tokens clipped, in steps that grow with them."""
+"""Percentages of tokens to clip, with increasing spacing."""
 FINER_SHARES = (0.99, 0.995)
-"""Beside the three published shares, whose smallest clips too little at 4 bits."""
+"""Quantiles added to the three published ones, all of which clip too little at 4 bits."""
 NUM_RIVALS = 3
-"""Rules, beside the winner, that may replace it at one kind of site: the best of the rest."""
+"""Number of next-best rules that may replace the winner at a kind of site."""
 HOPELESS = 4.0
-"""A rule is given up once its error is known to be this many times the best one's."""
+"""A rule is stopped once its error exceeds the best error by this factor."""
 
 
 def auto_ranges(problem: Problem) -> ChosenRanges:
-    """The ranges of the best rule, with every kind of site exchanged that another serves better."""
+    """Ranges of the best rule, replaced at each kind of site where another rule is better."""
     started = time.perf_counter()
     loss, gradients = problem.config.loss, OutputGradients.of(problem)
     proposals = _proposals(problem, gradients)
@@ -71,12 +71,12 @@ def auto_ranges(problem: Problem) -> ChosenRanges:
 
 
 def auto_passes(config: AutoStep) -> float:
-    """Counted on small models; how many exchanges are tried depends on the model."""
+    """Average passes, counted on small models; the number of trials depends on the model."""
     return 40
 
 
 def _proposals(problem: Problem, gradients: OutputGradients) -> Mapping[str, Ranges]:
-    """What each rule would do, by its name."""
+    """Rule name → its ranges."""
     calibration = problem.calibration
     tokens = TokenRanges.of(calibration)
     found: dict[str, Ranges] = {"minmax": minmax(problem).ranges}
@@ -92,7 +92,7 @@ def _proposals(problem: Problem, gradients: OutputGradients) -> Mapping[str, Ran
 
 
 def _most_hurtful_first(problem: Problem, ranges: Ranges, gradients: OutputGradients) -> list[str]:
-    """Kinds of sites in the order of what their errors do to the outputs, to first order."""
+    """Kinds of sites, ordered by the first-order estimate of their effect on the outputs."""
     lost: dict[str, float] = {}
     for site, (low, high) in ranges.items():
         found = gradients.lost(site, low, high, problem.plan.site(site))

@@ -1,20 +1,21 @@
-"""Ranges from the extremes and moments of what was seen, without a search.
+"""Ranges from the extremes and moments of the calibration statistics, without a search.
 
-`minmax`: the mean, over calibration batches, of the batch's minimum and of its maximum. Nothing
-else is clipped, so one outlier decides how coarse the grid is for everything else.
+`minmax`: the mean over calibration batches of the batch minimum and maximum. Hardly anything is
+clipped, so a single outlier can make the grid coarse for all other values.
 
-`ema_minmax`: a moving average of the same extremes, in which later batches count more. Batches are
-sorted by length, the longest first, so the shortest texts count most (`calibrate.length_sorted`).
+`ema_minmax`: an exponential moving average of the same extremes, which weights later batches more.
+Batches are sorted by length, longest first, so the shortest texts have the most weight
+(`calibrate.length_sorted`).
 
     low₁ = min x₁,  lowₙ = momentum · lowₙ₋₁ + (1 − momentum) · min xₙ,  and the same for high
 
-`mean_3sigma`: mean ± 3 standard deviations, a start for learned step sizes.
+`mean_3sigma`: mean ± 3 standard deviations, an initialization for learned step sizes.
 
     low = max(μ − 3σ, min x),  high = min(μ + 3σ, max x)
 
-*Differs from LSQ+*, which takes the larger of |μ ± 3σ|, for weights; here both ends are used, for
-activations, and the range never reaches beyond the values themselves. Attention probabilities are
-not cut: with twenty tokens μ + 3σ is near 0.35, and the tokens attended to most are those above it.
+*Differs from LSQ+*, which uses the larger of |μ ± 3σ| for weights. Here both ends are used, for
+activations, and the range never exceeds that of the values. Attention probabilities are not
+clipped: with twenty tokens μ + 3σ is about 0.35, and the most attended tokens are above it.
 Source: Jacob et al. 2018, section 3.1 (moving average); Bhalgat et al. 2020 (LSQ+), section 3.2.
 """
 
@@ -30,7 +31,7 @@ def minmax(problem: Problem) -> ChosenRanges:
 
 
 def ema_minmax(problem: Problem) -> ChosenRanges:
-    """The moving averages of the ends, from the first calibration batch to the last."""
+    """Exponential moving averages of the batch minimum and maximum, in the order of the batches."""
     momentum = problem.config.momentum
     ranges = {
         site: (seen.ema_low(momentum), seen.ema_high(momentum))
@@ -43,8 +44,8 @@ NUM_SIGMAS = 3
 
 
 def mean_3sigma(problem: Problem) -> ChosenRanges:
-    """μ ± 3σ of each site's values, cut at the smallest and the largest of them; all of attention
-    probabilities.
+    """μ ± 3σ of each site's values, limited to their minimum and maximum. Attention probabilities
+    keep their full range.
     """
     ranges = {}
     for site, seen in problem.calibration.statistics.items():
@@ -52,7 +53,7 @@ def mean_3sigma(problem: Problem) -> ChosenRanges:
             ranges[site] = (seen.low, seen.high)
             continue
         reach = NUM_SIGMAS * seen.std
-        # of equal values the mean may lie a rounding beside them
+        # if all values are equal, the mean may differ from them by a rounding error
         mean = min(max(seen.mean, seen.low), seen.high)
         ranges[site] = (max(mean - reach, seen.low), min(mean + reach, seen.high))
     return ChosenRanges(ranges)

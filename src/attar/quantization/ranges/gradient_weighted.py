@@ -1,14 +1,15 @@
-"""Ranges of the least gradient-weighted squared error.
+"""Ranges that minimize the gradient-weighted squared error.
 
-`omse` treats all values of a tensor alike, but a model hardly reads most outliers and lives from a
-few. So each value's error is weighed with the square of what the outputs change when that value
-does, from one backward pass:
+`omse` weights all values of a tensor equally, but most outliers hardly affect the outputs, and a
+few affect them strongly. So each value's error is weighted by the squared gradient of the outputs
+with respect to that value, from one backward pass:
 
     lost(range) = Σ g² (x − Q(x))²,   E[g²] = Σ_c (∂logit_c/∂x)²,   g = ∂(v·logits)/∂x,  v_c = ±1
 
-This is the diagonal of a Gauss-Newton expansion of the output error: errors of different values are
-taken as unrelated, which rounding is and clipping is not, so the answer is a candidate to be
-measured, not a verdict. Sums are kept in bins between the extremes that calibration saw.
+This is the diagonal of a Gauss-Newton approximation of the output error. It assumes that errors of
+different values are uncorrelated, which holds for rounding but not for clipping, so the result is
+only a candidate whose output error is then measured. Sums are kept in bins between the extremes
+seen in calibration.
 """
 
 from __future__ import annotations
@@ -30,20 +31,20 @@ from attar.seeds import generator
 
 NUM_BINS = 2048
 SHARES = np.linspace(1.0, 0.02, 50)
-"""Shares of each end of the full range that are tried."""
+"""Fractions of each end of the full range to try."""
 ROUNDS = 3
-"""Of alternating between the two ends."""
+"""Number of alternating searches of the two ends."""
 
 
 @dataclass(frozen=True)
 class OutputGradients:
-    """How much the outputs feel an error at each value of each site."""
+    """Sensitivity of the outputs to errors of each site's values, in bins."""
 
     meters: Mapping[Site, _Meter]
 
     @classmethod
     def of(cls, problem: Problem) -> OutputGradients:
-        """One forward and one backward pass of the float model over the calibration texts."""
+        """Run one forward and backward pass of the float model over the calibration texts."""
         calibration, model = problem.calibration, problem.model
         real = RealTokens()
         meters = {
@@ -61,7 +62,7 @@ class OutputGradients:
         return cls(meters)
 
     def lost(self, site: Site, low: float, high: float, bits: int) -> float:
-        """Weighted squared error of the site's values on the grid of a range."""
+        """Gradient-weighted squared error of the site's values on the grid of a range."""
         meter = self.meters[site]
         if high <= low:
             return float(meter.mass @ meter.centres**2)
@@ -72,7 +73,7 @@ class OutputGradients:
         return float(meter.mass @ (meter.centres - on_grid) ** 2)
 
     def best_range(self, site: Site, bits: int) -> tuple[float, float]:
-        """Ends that lose least, found one at a time."""
+        """The range of minimum error; the two ends are searched in turn."""
         meter = self.meters[site]
         lows = [float(min(meter.low, 0.0) * share) for share in SHARES]
         highs = [float(max(meter.high, 0.0) * share) for share in SHARES]
@@ -86,7 +87,7 @@ class OutputGradients:
 
 
 class _Meter(nn.Module):
-    """Hands a site's tensor on, and adds up the squared gradients of its values in bins."""
+    """Identity module that sums the squared gradients of a site's values in bins."""
 
     def __init__(self, real: TokensAt, low: float, high: float) -> None:
         super().__init__()

@@ -1,17 +1,17 @@
-"""Which grid of 2^bits points is nearest to given values, in squared error: two searches.
+"""Two searches for the grid of 2^bits points with the minimum squared error for given values.
 
-The squared error ‖X − Q(X; s, z)‖² of a grid that holds zero has no closed form, so the scale s and
+The grid must contain zero. The minimum of ‖X − Q(X; s, z)‖² has no closed form, so the scale s and
 the zero point z are searched:
 
-    grid              100 widths, k/100 of the range of all values, each with every zero point
-    golden_section    the width by golden section to a hundredth of that range, and for each width
+    grid              100 widths, k/100 of the full range of values, each with every zero point
+    golden_section    the width by golden section to 1/100 of the full range, and for each width
                       the zero point by golden section over the integers
 
-A zero point is tried only when no point of its grid lies wholly outside the values: moving such a
-grid one point inwards never makes an error larger, so the minimum is not lost. Golden section finds
-the least of a function that falls and then rises, which the error nearly does; where rounding makes
-it wavy the search may end in a neighbouring dent. The range of all values is always tried too, so
-that neither search is ever worse than not clipping.
+Zero points whose grid has an unused point outside the range of values are skipped: shifting such a
+grid inwards by one point never increases the error, so the minimum is not missed. Golden section
+assumes a unimodal function. The error is only approximately unimodal, so the search may end in a
+nearby local minimum. The full range is always tried too, so neither search is worse than no
+clipping.
 
 Source: Choukroun et al. 2019 (OMSE); Outlier Suppression (Wei et al. 2022), table 15.
 """
@@ -36,10 +36,10 @@ Found = tuple[float, float, int]
 def nearest_range(
     low: float, high: float, bits: int, errors_of: ErrorsOf, search: Search
 ) -> tuple[float, float]:
-    """The ends of the grid with the least error.
+    """The range (low, high) of the grid with the minimum error.
 
     Args:
-        low, high: the smallest and the largest value.
+        low, high: minimum and maximum of the values.
         errors_of: the squared error of the values on grids of `bits` bits.
     """
     low, high = min(low, 0.0), max(high, 0.0)
@@ -72,7 +72,7 @@ def _on_grid(scale: float, zero_points: np.ndarray, errors_of: ErrorsOf) -> Foun
 
 
 def _by_golden_section(scale: float, zero_points: np.ndarray, errors_of: ErrorsOf) -> Found:
-    """Of many zero points a golden section's worth is tried; of up to three, all."""
+    """Search the zero point by golden section, or try all of them if there are at most three."""
     tried: dict[int, float] = {}
 
     def error_at(place: float) -> float:
@@ -91,7 +91,7 @@ def _by_golden_section(scale: float, zero_points: np.ndarray, errors_of: ErrorsO
 
 
 def _golden_section(f: Callable[[float], float], left: float, right: float, width: float) -> float:
-    """Middle of a bracket no wider than `width` around the least value of `f` in it."""
+    """Midpoint of a bracket of at most `width` around a minimum of `f`."""
     inner, outer = right - GOLDEN * (right - left), left + GOLDEN * (right - left)
     at_inner, at_outer = f(inner), f(outer)
     while right - left > width:

@@ -1,18 +1,18 @@
-"""`omse`: the range whose grid is nearest to the tensor itself.
+"""`omse`: the range of minimum squared error between a tensor and its quantized values.
 
-    (low, high) = argmin ‖X − Q(X)‖²         (`nearest_grid` says how it is searched)
+    (low, high) = argmin ‖X − Q(X)‖²         (searched as in `nearest_grid`)
 
-*values*, as published: each batch's real values are searched by themselves, in a pass of the float
-model over the texts of its own, and the ranges are averaged over batches. Each of a hundred to some
-thousand candidates reads every value again.
+*values*, as published: the range of each batch is searched separately, in an additional pass of the
+float model, and averaged over batches. Each of hundreds to thousands of candidates reads every
+value again.
 
-*histogram* (ours): the values of all batches are one distribution, the histogram that the
-calibration pass left, each value at the middle of its bin (a bin is at most 1/16 of a step of an
-8-bit grid over the range of all values). Sums of the bins up to each place are added once;
-a candidate then needs 2^bits differences of them and no pass over the values. The two differ by the
-mean of optima against the optimum of the mean, and by half a bin.
+*histogram* (ours): one search for all batches, on the calibration histogram, with each value at the
+middle of its bin (at most 1/16 of a step of an 8-bit grid over the full range). Cumulative sums of
+the bins are computed once; a candidate then takes 2^bits differences and no pass over the values.
+The results differ because the optimum of all batches is not the mean of the batches' optima, and by
+half a bin.
 
-Attention probabilities are treated like all others.
+Attention probabilities are treated like all other tensors.
 Source: Choukroun et al. 2019; Outlier Suppression (Wei et al. 2022), appendix D.3.
 """
 
@@ -34,7 +34,7 @@ from attar.quantization.ranges.nearest_grid import ErrorsOf, Search, nearest_ran
 
 
 def omse(problem: Problem) -> ChosenRanges:
-    """The range of least squared error of each site's own tensor."""
+    """The range of minimum squared error of each site's tensor."""
     started = time.perf_counter()
     config = problem.config
     if config.on == "values":
@@ -47,12 +47,12 @@ def omse(problem: Problem) -> ChosenRanges:
 
 
 def omse_passes(config: OmseStep) -> float:
-    """One pass, whose search reads each value as long as three more take."""
+    """One pass, plus the search, which takes about as long as three passes."""
     return 4 if config.on == "values" else 0
 
 
 def ranges_of_histograms(problem: Problem, search: Search) -> Ranges:
-    """The range of every site that is nearest to its histogram."""
+    """The range of minimum squared error of every site's histogram."""
     return {
         site: range_of_histogram(seen.histogram, problem.plan.site(site), search)
         for site, seen in problem.calibration.statistics.items()
@@ -77,14 +77,14 @@ def _on_values(problem: Problem) -> Ranges:
 
 
 def range_of_values(values: Tensor, bits: int, search: Search) -> tuple[float, float]:
-    """The range nearest to these values, each of which is read for every candidate."""
+    """The range of minimum squared error of `values`; every candidate reads all of them."""
     x = values.detach().flatten().to(torch.float32)
     low, high = (float(end) for end in x.aminmax())
     return nearest_range(low, high, bits, _errors_of_values(x, bits), search)
 
 
 def range_of_histogram(histogram: Histogram, bits: int, search: Search) -> tuple[float, float]:
-    """The range nearest to values at the middles of the histogram's bins."""
+    """The range of minimum squared error of a histogram, with values at the middle of the bins."""
     errors_of = _errors_of_histogram(histogram, bits)
     return nearest_range(histogram.low, histogram.high, bits, errors_of, search)
 
@@ -104,8 +104,8 @@ def _errors_of_values(x: Tensor, bits: int) -> ErrorsOf:
 
 
 def _errors_of_histogram(histogram: Histogram, bits: int) -> ErrorsOf:
-    """Σ n·(x − v)² over the bins that go to point v is S₂ − 2·v·S₁ + v²·S₀, with the sums Sᵢ of
-    n·xⁱ between the two ends of v's cell.
+    """The error Σ n·(x − v)² of the bins rounded to grid point v is S₂ − 2·v·S₁ + v²·S₀, where Sᵢ
+    is the sum of n·xⁱ over these bins.
     """
     width, levels = 2.0**histogram.exponent, 2**bits - 1
     counts = histogram.counts.astype(np.float64)

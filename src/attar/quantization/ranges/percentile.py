@@ -1,10 +1,10 @@
-"""`percentile`: leave a small share of the values outside the range.
+"""`percentile`: clips a small fraction of the values.
 
-The range of a site ends where a share of its histogram lies below it, on both sides: at 0.999 one
-value in a thousand is clipped above and one below; 1 is the range of all values. The share is
-given, or the best of three: by the error of the final outputs on the calibration texts, or by the
-metric on the labelled validation split.
-Source: Outlier Suppression (Wei et al. 2022), appendix, "Percentile"; there the choice is by the
+The range of a site is given by a quantile of its histogram on each side: at 0.999, one value in a
+thousand is clipped above and one below; 1 is the full range. The quantile is set in the recipe, or
+the best of three is chosen by output error on the calibration texts or by the metric on the
+labelled validation split.
+Source: Outlier Suppression (Wei et al. 2022), appendix, "Percentile", which chooses on the
 development set.
 """
 
@@ -25,7 +25,7 @@ from attar.step import StepContext
 from attar.tasks.task import Task
 
 SHARES = (0.999, 0.9999, 0.99999)
-"""The candidates of the paper."""
+"""The paper's candidates."""
 
 
 def ranges_at(share: float, calibration: Calibration) -> Ranges:
@@ -37,7 +37,7 @@ def ranges_at(share: float, calibration: Calibration) -> Ranges:
 
 
 def percentile(problem: Problem) -> ChosenRanges:
-    """The ranges at the share asked for, or at the best of three."""
+    """The ranges at the given quantile, or at the best of three."""
     config = problem.config
     if config.percentile is not None:
         ranges = ranges_at(config.percentile, problem.calibration)
@@ -45,7 +45,7 @@ def percentile(problem: Problem) -> ChosenRanges:
     candidates = {share: ranges_at(share, problem.calibration) for share in SHARES}
     found = _scores(problem, candidates) if config.choose_by == "validation" else {}
     errors = {share: problem.output_error(ranges) for share, ranges in candidates.items()}
-    # of equal scores the one with the least error
+    # ties are broken by the smaller error
     best = min(SHARES, key=lambda share: (-found.get(share, 0.0), errors[share]))
     searched = [
         {"percentile": share, "output_error": errors[share]}
@@ -56,20 +56,20 @@ def percentile(problem: Problem) -> ChosenRanges:
 
 
 def percentile_passes(config: PercentileStep) -> float:
-    """One for each share that is tried."""
+    """One pass per quantile that is tried."""
     return len(SHARES) if config.percentile is None else 0
 
 
 def validation_judge(
     config: PercentileStep, task: Task, folder: Path, context: StepContext
 ) -> Judge:
-    """What `choose_by = "validation"` judges by: the validation split of the calibration's data.
+    """The judge of `choose_by = "validation"`: the validation split of the calibration data.
 
     Args:
-        folder: where the model's tokenizer is.
+        folder: folder of the model's tokenizer.
     Raises:
-        DataError: no labelled validation rows, or a metric that is not known.
-        ModelError: a model with a language head, or with other classes than the data's.
+        DataError: no labelled validation rows, or an unknown metric.
+        ModelError: the model has a language head, or its classes differ from the data's.
     """
     if task.has_language_head:
         raise ModelError(
@@ -83,7 +83,7 @@ def validation_judge(
 
 
 def _scores(problem: Problem, candidates: Mapping[float, Ranges]) -> dict[float, float]:
-    """The data's first metric for each share."""
+    """The data's first metric for each quantile."""
     assert problem.task is not None, "a model without a task is refused when it is loaded"
     judge = validation_judge(problem.config, problem.task, problem.folder, problem.context)
     found = {}

@@ -1,26 +1,27 @@
-"""`token_wise_clipping`: cut the tokens that stretch the range, as far as the outputs allow.
+"""`token_wise_clipping`: clips the tokens that widen the range, as far as the outputs allow.
 
-In a tensor with outliers a handful of tokens carry all the largest values. Each token is described
-by its two extremes, a share of *tokens* is clipped, and the final outputs decide how large a share:
+In a tensor with outliers, a few tokens hold all of the largest values. Each token is represented by
+its maximum and minimum, a fraction of *tokens* is clipped, and the output error decides which:
 
     o^u = {max_j X_tj : t},  o^l = {min_j X_tj : t}                   two numbers per token
-    c^u(α) = quantile(o^u, α),  c^l(α) = quantile(o^l, 1 − α)         at every site the same α
-    α = 1 − 0.01·k for k = 0 … K−1;  the one with the least ‖f̂(x) − f(x)‖² of the final outputs wins
+    c^u(α) = quantile(o^u, α),  c^l(α) = quantile(o^l, 1 − α)         the same α at every site
+    α = 1 − 0.01·k for k = 0 … K−1, chosen to minimize ‖f̂(x) − f(x)‖² of the final outputs
 
-The extremes were stored in the one float pass. All α are tried, as in the paper: the error is not
-convex in α. But an α is given up as soon as a part of the texts shows it to be worse than the best
-so far, which changes nothing about which one wins; so that a good one is met early, every eighth is
-tried first, then those halfway between. K quantized passes are the most it costs.
+The extremes are stored in the calibration pass. All α are tried, as in the paper, because the error
+is not convex in α. A candidate is stopped as soon as part of the texts shows that it is worse than
+the best so far; this does not change the result. To find a good candidate early, every eighth is
+tried first, then those halfway between. The search takes at most K quantized passes.
 
-At α = 1 the range holds every value seen: it is wider than `minmax`, which averages the batches'
-extremes. Attention probabilities are never clipped.
+At α = 1 the range contains all values, so it is wider than `minmax`, which averages the extremes of
+batches. Attention probabilities are never clipped.
 
-With `alpha = "per_kind"` (ours) each kind of site is then moved alone by 8, 4, 2 and 1 hundredths
-up and down, and a move is kept when the outputs come nearer to float: at most 8 passes a kind more.
+With `alpha = "per_kind"` (ours), the α of each kind of site is then changed separately by ±0.08,
+±0.04, ±0.02 and ±0.01, and a change is kept if it reduces the output error: at most 8 more passes
+per kind.
 
-*Differs from the paper*: Algorithm 1 writes quantile(o^l, α) for the lower end, with o^l taken as
-distances below zero; with signed minima that is 1 − α. The weights are quantized already while α is
-searched. The learned (fine) stage is `quantization.learning.step_learning`.
+*Differs from the paper*: Algorithm 1 writes quantile(o^l, α) for the lower end, where o^l are
+distances below zero; for signed minima the quantile is 1 − α. Weights are already quantized during
+the search. The learned (fine) stage is in `quantization.learning.step_learning`.
 Source: Outlier Suppression (Wei et al. 2022), section 4.2, algorithm 1 and equation 6.
 """
 
@@ -41,28 +42,28 @@ from attar.quantization.config import Clipping
 from attar.quantization.method import ChosenRanges, Problem
 
 STEP = 0.01
-"""Between two α."""
+"""Spacing of the α candidates."""
 NUM_CANDIDATES = {8: 10, 7: 20, 6: 30, 5: 60, 4: 90}
-"""Bits → how many α are tried: the authors' 10, 30 and 90, halfway between them for odd widths
-(more bits clip less)."""
+"""Bits → number of α to try: the authors' 10, 30 and 90, and midpoints for odd widths (more bits
+need less clipping)."""
 MOST_CANDIDATES = 90
-"""At 3 and 2 bits."""
+"""Number of α to try at 3 and 2 bits."""
 STRIDES = (8, 4, 2, 1)
-"""Step widths in which candidates are tried."""
+"""Strides in which candidates are tried, the coarsest first."""
 MOVES = (8, 4, 2, 1)
-"""Hundredths by which the α of one kind is moved."""
+"""Changes of the α of one kind, in hundredths."""
 
 
 @dataclass(frozen=True)
 class TokenRanges:
-    """The range of every site at every α, worked out once."""
+    """The precomputed range of every site at every α."""
 
     by_site: Mapping[Site, Sequence[tuple[float, float]]]
-    """Number k of α → (low, high)."""
+    """Index k of α → (low, high)."""
 
     @classmethod
     def of(cls, calibration: Calibration) -> TokenRanges:
-        """α = 1, 0.99 … 0.01 of what `calibration` stored."""
+        """Compute the ranges at α = 1, 0.99 … 0.01 from the calibration statistics."""
         shares = np.array([alpha_of(number) for number in range(round(1 / STEP))])
         by_site: dict[Site, Sequence[tuple[float, float]]] = {}
         for site, seen in calibration.statistics.items():
@@ -74,12 +75,13 @@ class TokenRanges:
                 for tokens in (seen.token_lows, seen.token_highs)
             )
             ends = zip(np.quantile(lows, 1 - shares), np.quantile(highs, shares), strict=True)
-            # zero is on every grid; clipped hard, the minima may lie above it and the maxima below
+            # every grid contains zero, but with strong clipping the low end may be above it, or the
+            # high end below
             by_site[site] = [(min(float(low), 0.0), max(float(high), 0.0)) for low, high in ends]
         return cls(by_site)
 
     def at(self, number: int, of_kinds: Mapping[str, int] | None = None) -> Ranges:
-        """The ranges at the α of this number, or at each kind's own."""
+        """The ranges at the α with this index, except for kinds with their own index."""
         numbers = of_kinds or {}
         return {
             site: ranges[numbers.get(site.kind, number)] for site, ranges in self.by_site.items()
@@ -87,22 +89,22 @@ class TokenRanges:
 
 
 def alpha_of(number: int) -> float:
-    """The k-th share of tokens that is kept: 1 − 0.01·k."""
+    """The k-th fraction of tokens to keep: 1 − 0.01·k."""
     return round(1 - STEP * number, 10)
 
 
 def num_candidates(bits: int) -> int:
-    """How many α are tried at this width, where the recipe does not say."""
+    """Default number of α to try at this bit width."""
     return NUM_CANDIDATES.get(bits, MOST_CANDIDATES)
 
 
 def narrowest_width(problem: Problem) -> int:
-    """The least bits of a site under the problem's plan: narrow grids want the most clipping."""
+    """Smallest bit width of any site in the plan, which needs the most clipping."""
     return min(map(problem.plan.site, problem.calibration.statistics))
 
 
 def token_wise_clipping(problem: Problem) -> ChosenRanges:
-    """The ranges at the α, or the α of each kind, whose outputs stay nearest to float."""
+    """The ranges at the α, or at the α per kind of site, with the minimum output error."""
     started = time.perf_counter()
     config, passes_before = problem.config, problem.calibration.num_quantized_passes
     ranges = TokenRanges.of(problem.calibration)
@@ -134,14 +136,14 @@ def token_wise_clipping(problem: Problem) -> ChosenRanges:
 
 
 def clipping_passes(config: Clipping) -> float:
-    """A bad α is given up before its end, so a candidate is 0.6 passes; 45 for the α of each kind
-    by itself. Counted on small models."""
+    """Average passes, counted on small models: 0.6 per candidate, because bad candidates stop
+    early, and 45 more for `per_kind`."""
     tried = config.candidates or num_candidates(config.activation_bits)
     return 0.6 * tried + 45 * (config.alpha == "per_kind")
 
 
 def _search_all(problem: Problem, ranges: TokenRanges, count: int) -> dict[int, OutputError]:
-    """Number of α → the error of its outputs, or a bound that says that it does not win."""
+    """Index of α → its output error, or a lower bound if it was stopped early."""
     config, least = problem.config, math.inf
     errors: dict[int, OutputError] = {}
     for stride in STRIDES:
@@ -156,7 +158,7 @@ def _search_all(problem: Problem, ranges: TokenRanges, count: int) -> dict[int, 
 def _search_kinds(
     problem: Problem, ranges: TokenRanges, start: int, error: float
 ) -> tuple[dict[str, int], float]:
-    """Coordinate search from the same α everywhere: the α of each kind, and the least error."""
+    """Coordinate search starting from one common α. Returns the α index per kind, and the error."""
     statistics = problem.calibration.statistics
     kinds = dict.fromkeys(site.kind for site, seen in statistics.items() if seen.has_tokens)
     best = dict.fromkeys(kinds, start)

@@ -1,11 +1,11 @@
-"""The certificate of a transformed model: it computes what it computed before, to 1e-9.
+"""The certificate of a transformed model: its outputs are unchanged to a relative 1e-9.
 
-Float32 cannot show that a transform is equivalent: folding alone moves an output by 1e-7. So a copy
-of the model is taken to float64, run on real texts, transformed there, and run again:
+Float32 is not precise enough to verify a transform: folding alone changes outputs by 1e-7. So a
+copy of the model is converted to float64 and run on real texts, before and after the transform:
 
     change = max |outputs after − outputs before| / max |outputs before|
 
-The same figure of the float32 model stands beside it: what the fold itself costs.
+The same figure is also given for the float32 model, where it shows the rounding error of folding.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from attar.quantization.transforms.equivalent import EquivalentTransform, apply_
 LARGEST_CHANGE = 1e-9
 NUM_BATCHES = 2
 MOST_TEXTS = 8
-"""Of each batch: rounding errors do not wait for the ninth text."""
+"""Maximum number of texts per batch, which is enough to detect an error."""
 MOST_ROWS = 512
-"""Of each batch's outputs: a language model has one row per token."""
+"""Maximum number of output rows per batch; a language model has one row per token."""
 
 
 def relative_change(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
-    """The largest difference of two lists of outputs, relative to the largest output."""
-    # torch's max, unlike Python's, never loses a NaN
+    """Maximum absolute difference of two lists of outputs, relative to the maximum output."""
+    # torch's max propagates NaN, unlike Python's
     largest = float(torch.stack([x.abs().max() for x in before]).max())
     changes = [(x - y).abs().max() for x, y in zip(before, after, strict=True)]
     change = float(torch.stack(changes).max())
@@ -45,13 +45,13 @@ def certify_(
     transforms: Mapping[str, EquivalentTransform],
     batches: Sequence[Mapping[str, Tensor]],
 ) -> dict[str, Any]:
-    """Fold `transforms` into `model`, having shown in float64 that they change nothing.
+    """Verify in float64 that `transforms` leave the outputs unchanged, then fold them into `model`.
 
     Args:
         transforms: name of each site → its transform.
-    Returns: the certificate, plain data.
+    Returns: the certificate, as plain data.
     Raises:
-        ModelError: outputs change by more than 1e-9; `model` is then as it was.
+        ModelError: outputs change by more than a relative 1e-9. `model` is then unchanged.
     """
     chosen = [_first_texts(batch) for batch in batches[:NUM_BATCHES]]
     exact = copy.deepcopy(model).double()

@@ -1,27 +1,27 @@
-"""An equivalent transform: a tensor made easier to round, and the model left as it was.
+"""Equivalent transforms: make a tensor easier to quantize without changing the model's outputs.
 
-Every channel gets a scale s and a shift z of its own, and both move into whatever reads the tensor.
-A norm ends with an affine map and its readers begin with a linear one, so nothing is left to
-compute:
+Each channel of a tensor gets a scale s and a shift z, which are undone in the layers that read it.
+A norm ends with an affine map and its readers start with a linear one, so both can be folded into
+existing parameters at no cost:
 
     norm        y = γ ⊙ x̂ + β     becomes   X' = (y − z) / s:   γ' = γ / s,  β' = (β − z) / s
     reader      y Wᵀ + b           becomes   X' W'ᵀ + b':        W' = W diag(s),  b' = b + W z
     shortcut    y                  becomes   s ⊙ X' + z          (`Restore`)
 
-The same in a feed-forward, of what its last map reads (`channel_factors`):
+The same for the input of the last linear layer of a feed-forward (`channel_factors`):
 
     activation  h                  becomes   h ⊙ (1/s), z = 0   (`ChannelFactor`)
     gated       act(g) ⊙ u         becomes   act(g) ⊙ u', u' = u / s:  rows of W_up / s, b_up / s
 
-Methods differ only in how they choose (s, z). A second transform of the same tensor composes with
-the first. Everything is computed in float64 and rounded to the parameter's type once.
+Methods differ only in how they choose (s, z). Several transforms of the same tensor compose.
+Everything is computed in float64 and rounded to the parameter's dtype once.
 
-A tensor is left alone where a reader is unknown, or where a weight of its maker or of a reader also
-stands somewhere else (tied to an embedding, shared by two maps): scaling it there would change what
-is computed. z is 0 where the maker or one of the readers has no bias to take it in.
+A tensor is not transformed if one of its readers is unknown, or if a weight of its producer or of a
+reader is also used elsewhere (tied to an embedding, or shared), because scaling that weight would
+change the outputs. z is 0 if the producer or a reader has no bias to fold it into.
 
-Left out: queries and keys, whose product is followed by no weight; values, which got worse
-(docs/decisions/0008).
+Left out: queries and keys, whose product is not followed by a weight; and values, where transforms
+made results worse (docs/decisions/0008).
 Source: Outlier Suppression (Wei et al. 2022), equations 5, 10 and 11; the shift from Outlier
 Suppression+ (Wei et al. 2023), section 4.1.
 """
@@ -48,7 +48,7 @@ from attar.models.structure.views import LinearView, NormSite
 
 @dataclass(frozen=True)
 class EquivalentTransform:
-    """X' = (y − shift) / scale, channel by channel; both (D,) and float64, no scale is 0."""
+    """X' = (y − shift) / scale per channel. Both are (D,) in float64; scales are nonzero."""
 
     scale: Tensor
     shift: Tensor
@@ -66,30 +66,30 @@ class EquivalentTransform:
 
     @classmethod
     def of_scale(cls, scale: Tensor) -> EquivalentTransform:
-        """Without a shift."""
+        """A transform with zero shift."""
         return cls(scale, torch.zeros_like(scale))
 
     def forward(self, y: Tensor) -> Tensor:
-        """What the readers get instead of `y`, (…, D)."""
+        """The transformed tensor that the readers get instead of `y`, (…, D)."""
         return (y - self.shift.to(y.dtype)) / self.scale.to(y.dtype)
 
     def inverse(self, x: Tensor) -> Tensor:
-        """What a shortcut makes of it again."""
+        """Undo the transform, as a residual connection does."""
         return x * self.scale.to(x.dtype) + self.shift.to(x.dtype)
 
 
 TransformSite = NormSite | ActivationSite
-"""Where a transform can be: a tensor, what makes it and everything that reads it."""
+"""Place of a transform: a tensor, the module that produces it, and all modules that read it."""
 
 
 def transform_sites(anatomy: Anatomy) -> Iterator[TransformSite]:
-    """Every tensor of a model that can be transformed: what norms and activations give."""
+    """All tensors of a model that can be transformed: outputs of norms and of activations."""
     yield from anatomy.norm_sites
     yield from activation_sites(anatomy)
 
 
 def reasons_to_leave(model: PreTrainedModel, sites: Iterable[TransformSite]) -> Mapping[str, str]:
-    """Name of each site that no transform can be moved across → why."""
+    """Name of each site that cannot be transformed → reason."""
     shared = _shared_in(model)
     reasons = {site.name: _reason_to_leave(site, shared) for site in sites}
     return {name: reason for name, reason in reasons.items() if reason}
@@ -99,8 +99,8 @@ def apply_(model: PreTrainedModel, site: TransformSite, transform: EquivalentTra
     """Fold `transform` into `model` at `site`, which belongs to it.
 
     Raises:
-        ModelError: a transform cannot be moved across this site, or its shift cannot.
-        ValueError: the transform has another number of channels than the tensor.
+        ModelError: the site cannot be transformed, or cannot be shifted.
+        ValueError: the numbers of channels of the transform and the tensor differ.
     """
     scale, shift = transform.scale, transform.shift
     if scale.numel() != site.num_channels:
@@ -160,12 +160,12 @@ def _reason_to_leave(site: TransformSite, shared: _Shared) -> str | None:
 
 @dataclass(frozen=True)
 class _Shared:
-    """What stands in several places of a model."""
+    """Parameters and modules that occur in several places of a model."""
 
     parameters: Mapping[int, str]
-    """Address → the names."""
+    """Address → names of the parameters there."""
     modules: frozenset[str]
-    """Every name of a module that has more than one."""
+    """Names of modules that have more than one name."""
 
 
 def _shared_in(model: nn.Module) -> _Shared:

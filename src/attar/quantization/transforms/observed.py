@@ -1,15 +1,15 @@
-"""What the readers of each tensor are given on the calibration texts.
+"""Statistics of the tensors that can be transformed, collected on the calibration texts.
 
-Rules that look at data need, of every tensor that may be transformed, the extremes of each channel
-over all real tokens, and a bounded sample of tokens to try candidates on. One pass of the float
-model gives both for all of them: a transform at one does not change what another one gives.
+Data-dependent rules need the extremes of each channel over all real tokens, and a bounded sample of
+tokens to try candidates on. One pass of the float model gives both for all tensors, because
+transforming one tensor does not change the others.
 
-    low_j, high_j    over every real token
-    rows             a uniform sample without replacement: each token draws a number, and those with
-                     the smallest are kept
+    low_j, high_j    over all real tokens
+    rows             a uniform sample without replacement: each token gets a random number, and the
+                     tokens with the smallest numbers are kept
 
-A norm's output is taken where its first reader gets it, so that a pooler's norm is judged by the
-tokens that the pooler reads.
+A norm's output is observed at the input of its first reader, so that the norm before a pooler is
+evaluated on the tokens that the pooler reads.
 Shape letters: `N` tokens, `D` hidden.
 """
 
@@ -32,8 +32,8 @@ from attar.seeds import derive_seed
 from attar.step import StepContext
 
 MOST_ROWS = 1024
-"""Tokens kept for each tensor: 1.5 MB at 384 channels, 6.3 MB after a GELU of 1,536. A
-site's decibels then move by about 0.1 from sample to sample."""
+"""Tokens kept per tensor: 1.5 MB with 384 channels, 6.3 MB after a GELU with 1,536. The SQNR of a
+site then varies by about 0.1 dB between samples."""
 
 
 class ReadRows:
@@ -48,7 +48,7 @@ class ReadRows:
         self._generator = torch.Generator().manual_seed(seed)
 
     def add(self, values: Tensor) -> None:
-        """Count more tokens, (N, D)."""
+        """Add tokens, (N, D)."""
         if not (count := values.shape[0]):
             return
         draws = torch.rand(count, generator=self._generator, dtype=torch.float64)
@@ -68,7 +68,7 @@ def observe(
     batches: Sequence[Mapping[str, Tensor]],
     context: StepContext,
 ) -> dict[str, ReadRows]:
-    """Run the float `model` once over `batches`: name of each site → what passed there.
+    """Run the float `model` once over `batches`. Returns: name of each site → its statistics.
 
     Raises:
         ModelError: an activation is NaN or infinite.

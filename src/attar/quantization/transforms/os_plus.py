@@ -1,17 +1,17 @@
-"""Outlier Suppression+: every channel is centred, then the widest are narrowed to one threshold.
+"""Outlier Suppression+: centres every channel, then scales the widest down to one threshold.
 
-Outlier channels lie off centre: much of their range is a constant. Taking the middle away is free,
-and one number then says how far a channel may reach:
+Outlier channels are asymmetric: a large part of their magnitude is a constant offset. Subtracting
+the centre is free; then a single threshold t limits the magnitude of every channel:
 
     z_j = (max_j + min_j) / 2
     s_j = max(1, (max_j − z_j) / t, (min_j − z_j) / −t)
 
-Only channels that reach beyond t are scaled. t is searched where the channels' reaches lie, evenly
-in the logarithm, for the smallest error of the quantized readers under the range of all values.
-Where a shift has nowhere to go (`site.can_shift`), z is 0.
+Only channels that exceed t are scaled. t is searched on a logarithmic grid over the channels'
+magnitudes, for the smallest error of the quantized readers with the full range of values. z is 0
+where a shift cannot be folded (`site.can_shift`).
 
 Source: Outlier Suppression+ (Wei et al. 2023), equations 3 to 6.
-*Differs from the paper:* readers include the shortcut, and weights are rounded too.
+*Differs from the paper:* readers include the residual connection, and weights are quantized too.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from attar.quantization.transforms.site_error import SiteError
 
 NUM_THRESHOLDS = 12
 LOWEST_REACH = 0.1
-"""Thresholds begin where a tenth of the channels still reaches less."""
+"""The smallest threshold is this quantile of the channels' magnitudes."""
 
 
 def os_plus_transform(site: TransformSite, rows: ReadRows, error: SiteError) -> EquivalentTransform:
-    """The shift of `site`, and the best scale of those searched; a threshold as wide as the widest
-    channel, which scales none, is among them.
+    """The shift of `site` and the best of the searched scales. The candidates include the threshold
+    that scales no channel.
     """
     candidates = os_plus_candidates(site, rows)
     return max(candidates, key=lambda candidate: error.sqnr(candidate).all_values)
 
 
 def os_plus_candidates(site: TransformSite, rows: ReadRows) -> list[EquivalentTransform]:
-    """One transform for each threshold, the widest first."""
+    """One transform per threshold, from the largest to the smallest."""
     low, high = rows.low.double(), rows.high.double()
     shift = (low + high) / 2 if site.can_shift else torch.zeros_like(low)
     reach = torch.maximum(high - shift, shift - low)

@@ -1,19 +1,19 @@
-"""The table of transform rules: what is moved between layers before anything is rounded.
+"""The table of transform rules, which choose the equivalent transforms applied before quantization.
 
-A rule answers, for one tensor, with a transform or with none. The published rules are asked about
-norms only, `auto` about the outputs of activation functions too. What they share is here: one pass
-shows the tensors, the rule is asked one by one, what it chose is measured, proven equivalent
-(`certificate`) and folded into the model.
+For each tensor, a rule returns a transform or None. The published rules apply to norms only, `auto`
+also to the outputs of activation functions. The shared procedure: observe the tensors in one pass,
+apply the rule to each, measure the chosen transforms, verify that they are equivalent
+(`certificate`), and fold them into the model.
 
-`auto` tries the rules on the spot, because none is right for every norm: each candidate is folded
-on paper, rounded as it will be rounded, and compared (`site_error`).
+No published rule is best for every norm, so `auto` compares them at each site: every candidate is
+simulated with quantized tensor and weights (`site_error`).
 
-    candidates   nothing · gamma (norms) · smoothquant at three α · os_plus at every threshold
-    chosen       of those that are worse than nothing under neither range, the one with the largest
-                 mean of decibels; nothing wins a tie
+    candidates   none · gamma (norms) · smoothquant at three α · os_plus at every threshold
+    chosen       the largest mean SQNR among candidates that are not worse than none under either
+                 range; none wins ties
 
-Left out: what sites do to each other. Transforms of different sites share no number before
-rounding, and a search over their combinations would cost a quantized pass for each.
+Left out: interactions between sites. Before rounding, transforms of different sites are
+independent, and a search over their combinations would take a quantized pass for each.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ ALPHAS = (0.25, 0.5, 0.75)
 def choose(
     site: TransformSite, rows: ReadRows, error: SiteError
 ) -> tuple[str, EquivalentTransform | None]:
-    """The winning rule's name, and its transform; ("none", None) where nothing helps."""
+    """Name and transform of the best rule; ("none", None) if no transform helps."""
     nothing = EquivalentTransform.of_scale(torch.ones(site.num_channels))
     floor = error.sqnr(nothing)
     best, name, chosen = floor.mean, "none", None
@@ -73,16 +73,16 @@ def _candidates(site: TransformSite, rows: ReadRows) -> Iterator[tuple[str, Equi
 
 
 COSINE_BITS = 6
-"""The width at which the literature compares a norm's output with its rounded self."""
+"""Bit width at which the literature reports the cosine of a norm's output and its rounding."""
 
 Transform = Callable[
     [PreTrainedModel, Sequence[Batch], QuantizeSettings, StepContext], Mapping[str, Any]
 ]
-"""Changes the model in place without changing what it computes; returns details for the metrics,
-the certificate among them."""
+"""Transforms the model in place, leaving its outputs unchanged; returns details for the metrics,
+including the certificate."""
 Choice = tuple[str, EquivalentTransform | None]
 Rule = Callable[[Any, ReadRows, SiteError, QuantizeSettings], Choice]
-"""(site, what its readers are given, their error, settings) → the rule's name and the transform."""
+"""(site, observed rows, error function, settings) → name of the rule and the transform."""
 
 
 def _move_(
@@ -93,7 +93,7 @@ def _move_(
     config: QuantizeSettings,
     context: StepContext,
 ) -> Mapping[str, Any]:
-    """Ask `rule` at every site of `model` and fold what it chose."""
+    """Apply `rule` to every site of `model` and fold the chosen transforms."""
     batches = [right_padded(batch) for batch in batches]
     sites = list(sites_in(anatomy_of(model)))
     left = reasons_to_leave(model, sites)
@@ -119,7 +119,7 @@ def _move_(
 
 
 def at_norms(rule: Rule) -> Transform:
-    """A rule that is asked about norms alone, as the published ones are."""
+    """Apply a rule to norms only, as published."""
     return partial(_move_, rule, lambda anatomy: anatomy.norm_sites)
 
 
@@ -129,7 +129,7 @@ def _os_plus_at_norms(
     config: QuantizeSettings,
     context: StepContext,
 ) -> Mapping[str, Any]:
-    """Says where there is no bias that could take a shift: half of the method is left out there."""
+    """OS+ at norms, with a warning about sites without a bias, where the shift is omitted."""
     sites = anatomy_of(model).norm_sites
     fixed = sum(not site.can_shift for site in sites)
     if fixed:
@@ -142,8 +142,8 @@ def _os_plus_at_norms(
 
 
 def _weight_bits(config: QuantizeSettings) -> int:
-    """The width that most weights will have. A transform comes before sensitivities, so a budget is
-    known by its mean alone; one that says nothing of bits leaves the recipe's width."""
+    """The expected width of most weights. Sensitivities are not known yet, so for a budget this is
+    its average bits, or the recipe's width if the budget does not limit bits."""
     budget = config.budget
     if budget is None or budget.average_bits is None:
         return config.weight_bits
@@ -151,7 +151,7 @@ def _weight_bits(config: QuantizeSettings) -> int:
 
 
 def _measured(error: SiteError, transform: EquivalentTransform | None) -> dict[str, Any]:
-    """What a transform does to a tensor and to its readers, before and after."""
+    """Metrics of a tensor and its readers, before and after a transform."""
     nothing = EquivalentTransform.of_scale(torch.ones(error.rows.shape[1]))
     after = nothing if transform is None else transform
     sqnr = [error.sqnr(found) for found in (nothing, after)]
@@ -170,7 +170,7 @@ def _measured(error: SiteError, transform: EquivalentTransform | None) -> dict[s
 
 
 def _cosine(x: Tensor) -> float:
-    """Of a tensor and its rounded self at `COSINE_BITS`, the range being that of all values."""
+    """Cosine of a tensor and its rounding at `COSINE_BITS`, with the full range of values."""
     low, high = x.aminmax()
     return cosine(x, fake_quantize(x, choose_qparams(low, high, COSINE_BITS, symmetric=False)))
 

@@ -1,17 +1,17 @@
-"""How much of what the readers of a tensor compute survives rounding, with and without a transform.
+"""Quantization error of the layers that read a tensor, with and without a transform.
 
-A transform is judged by its readers: a channel that no weight looks at may be coarse, and a scale
-moved into the weights makes *them* harder to round. So the rows X' are put on a grid, the weights
-W' on theirs, and every reader is compared with its float self:
+A transform is evaluated by the outputs of the readers: channels with small weights may be coarse,
+and a scale moved into the weights makes *these* harder to quantize. So the rows X' and the weights
+W' are both quantized, and every reader is compared with its float output:
 
     map        ‖X'_q W'_qᵀ + W z − Y Wᵀ‖² / ‖Y Wᵀ − mean over tokens‖²
     shortcut   ‖s ⊙ X'_q + z − Y‖² / ‖Y − mean over tokens‖²
 
-The signal is what differs between tokens: channel outliers are mostly a constant, which no error
-should hide behind. A site's error is the mean over its readers, in decibels for two ranges, since
-both will meet it: all values, and the values left when one token in a hundred may be clipped on
-either side.
-Shape letters: `N` tokens, `D` hidden, `O` out features of all maps together.
+The signal is the variation between tokens: channel outliers are mostly a constant offset, which
+would make errors look small. The SQNR of a site is the mean over its readers, in dB, for two
+ranges that a range finder may choose: all values, and the range with one token in a hundred clipped
+on either side.
+Shape letters: `N` tokens, `D` hidden, `O` total out features of all linear readers.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from attar.numerics.affine import choose_qparams, fake_quantize, per_channel_ran
 from attar.quantization.transforms.equivalent import EquivalentTransform, TransformSite
 
 CLIPPED_TOKENS = 0.01
-"""Share of tokens whose largest (smallest) value the second range may cut."""
+"""Fraction of tokens whose maximum (minimum) the second range clips."""
 LEAST_SIGNAL = 1e-30
-"""Energy that stands for silence: a site that says nothing can lose nothing."""
+"""Lower bound of the signal energy, for sites whose signal is zero."""
 
 
 @dataclass(frozen=True)
 class SiteSqnr:
-    """Decibels of a site's readers under the two ranges."""
+    """SQNR in dB of a site's readers under the two ranges."""
 
     all_values: float
     clipped: float
@@ -47,14 +47,14 @@ class SiteSqnr:
 
 
 class SiteError:
-    """The readers of one tensor, and what they compute in float of a sample of it."""
+    """The readers of one tensor and their float outputs on a sample of it."""
 
     def __init__(
         self, site: TransformSite, rows: Tensor, *, weight_bits: int, activation_bits: int
     ) -> None:
         """
         Args:
-            rows: the tensor as its first reader gets it, (N, D).
+            rows: input of the tensor's first reader, (N, D).
         """
         self.site, self.rows = site, rows.float()
         self.weight_bits, self.activation_bits = weight_bits, activation_bits
@@ -65,7 +65,7 @@ class SiteError:
         self.shortcut_signal = _signal(self.rows)
 
     def sqnr(self, transform: EquivalentTransform) -> SiteSqnr:
-        """Of `transform` under both ranges."""
+        """SQNR of `transform` under both ranges."""
         x = transform.forward(self.rows)
         lows, highs = x.aminmax(dim=1)
         weight = _on_weight_grid(self.weight * transform.scale.float(), self.weight_bits)

@@ -1,13 +1,13 @@
-"""`clipped`: a narrower range for each row when that loses less than it gains.
+"""`clipped`: round to nearest, with the range of each row that minimizes its squared error.
 
-One scale per row reaches to the row's largest value. Narrower ranges are tried, and row by row the
-one with the least squared error is kept; what lies outside goes to the end of the grid.
+The default scale covers the row's largest value. Narrower ranges are tried, and for each row the
+one with the least squared error is kept; values outside are clipped.
 
     scale_o = argmin_s Σ_i h_i (W_oi − s·clamp(round(W_oi/s)))²,   s = r·max_i|W_oi|/quant_max
 
-`importance` h_i says how much an error at input i weighs: 1, or the mean square of that input on
-the calibration texts, for then the sum is the error of the layer's output where inputs are
-independent. Left out: ranges wider than the values.
+`importance` h_i is the weight of errors at input i: 1, or the mean square of that input on the
+calibration texts; then the sum is the error of the layer's output, for uncorrelated inputs. Left
+out: ranges wider than the values.
 Shape letters: `O` rows, `I` inputs.
 """
 
@@ -19,17 +19,17 @@ from torch import Tensor
 from attar.numerics.affine import QParams, fake_quantize, quantize
 
 RATIOS = tuple(1 - 0.025 * k for k in range(25))
-"""Shares of the full range that are tried: at 2 bits the best range of normal values is half."""
+"""Fractions of the full range to try. At 2 bits, the best range for normal values is half."""
 
 
 def clipped_scale(weight: Tensor, grid: QParams, importance: Tensor | None = None) -> Tensor:
-    """The scale of every row that loses least.
+    """The scale of minimum error for every row.
 
     Args:
         weight: (O, I).
-        grid: reaches to the largest value of each row.
-        importance: (I,), not negative; None: every input weighs the same.
-    Returns: float32 (O,), never above the grid's own scales.
+        grid: covers the largest value of each row.
+        importance: (I,), non-negative; None: equal weights.
+    Returns: float32 (O,), at most the scales of `grid`.
     """
     best_scale, best_error = grid.scale.clone(), torch.full_like(grid.scale, torch.inf)
     for ratio in RATIOS:
@@ -43,7 +43,7 @@ def clipped_scale(weight: Tensor, grid: QParams, importance: Tensor | None = Non
 
 
 def clipped(name: str, weight: Tensor, grid: QParams) -> tuple[Tensor, Tensor]:
-    """Every value to its nearest point of the best clipped grid of its row."""
+    """Round every value to the nearest point of its row's best clipped grid."""
     scale = clipped_scale(weight, grid)
     chosen = QParams(scale, grid.zero_point, grid.quant_min, grid.quant_max)
     return quantize(weight, chosen, axis=0), scale

@@ -1,18 +1,18 @@
-"""`gptq`: weights rounded one input at a time, each error made good by the inputs still to come.
+"""`gptq`: rounds weights column by column and compensates each error in the remaining columns.
 
-Inputs are correlated, so rounding errors of one add up with those of its likes. Column i is
-rounded, and the columns not yet rounded take up what it cost at the layer's output, which is read
-off H = XᵀX, the inputs' second moments on the calibration texts:
+Inputs are correlated, so the rounding error of one column can be compensated by others. After
+column i is rounded, the columns not yet rounded are updated to minimize the error of the layer's
+output, using H = XᵀX, the second moments of the inputs on the calibration texts:
 
     e = (w_i − q_i) / U_ii,   w_j ← w_j − e·U_ij  for j > i,   U = cholesky(H⁻¹), upper
 
-Columns go in order of falling H_ii: the loudest are rounded while there are many to help. Scales
-are those of `clipped`, weighted with the inputs' mean squares. Embedding tables are clipped, and
-make each other's errors good (`summed_tables`).
+Columns are processed in order of decreasing H_ii: the most important are rounded while many columns
+are left to compensate. Scales are those of `clipped`, weighted by the mean squares of the inputs.
+Embedding tables use `clipped` and compensate each other's errors (`summed_tables`).
 
 Source: GPTQ (Frantar et al. 2023), with its "act-order" and 1 % dampening.
-*Differs from the paper*: all layers read the float model's inputs, in one pass, instead of those of
-the layers quantized before them; scales are clipped.
+*Differs from the paper*: all layers use the inputs of the float model, from one pass, instead of
+inputs from previously quantized layers; scales are clipped.
 Shape letters: `O` rows, `I` inputs.
 """
 
@@ -38,13 +38,14 @@ from attar.quantization.weights.summed_tables import TableReads
 from attar.step import StepContext
 
 DAMPENING = 0.01
-"""Of the mean diagonal, added to it: keeps H invertible when tokens are fewer than inputs."""
+"""Fraction of the mean diagonal of H that is added to the diagonal. This keeps H invertible when
+there are fewer tokens than inputs."""
 COLUMNS_AT_ONCE = 128
-"""Columns whose effect on the rest is applied in one product."""
+"""Number of columns whose updates of the remaining columns are applied in one matrix product."""
 
 
 def gptq_rule(model: PreTrainedModel, batches: Sequence[Batch], context: StepContext) -> Rounder:
-    """Watch what every Linear reads in one pass of the float `model`, then round by it."""
+    """Collect the inputs of every Linear in one pass of the float `model`; returns the rule."""
     moments, reads = seen_inputs(model, batches, context)
 
     def make_integers(name: str, weight: Tensor, grid: QParams) -> tuple[Tensor, Tensor]:
@@ -60,12 +61,13 @@ def gptq_rule(model: PreTrainedModel, batches: Sequence[Batch], context: StepCon
 
 
 def gptq(weight: Tensor, grid: QParams, moment: Tensor) -> Tensor:
-    """The integers whose layer output is near that of `weight`, on inputs with these moments.
+    """Integers that approximately minimize the error of the layer's output on inputs with these
+    moments.
 
     Args:
         weight: (O, I).
         grid: symmetric, one scale per row.
-        moment: (I, I), XᵀX of the inputs.
+        moment: XᵀX of the inputs, (I, I).
     Returns: int32 (O, I).
     """
     order = moment.diagonal().argsort(descending=True)
@@ -88,7 +90,7 @@ def gptq(weight: Tensor, grid: QParams, moment: Tensor) -> Tensor:
 
 
 def _inverse_factor(moment: Tensor) -> Tensor:
-    """Upper Cholesky factor of the dampened moment's inverse."""
+    """Upper Cholesky factor of the inverse of the dampened moment."""
     dampening = DAMPENING * moment.diagonal().mean().clamp(min=torch.finfo(moment.dtype).tiny)
     moment = moment + dampening * torch.eye(len(moment), dtype=moment.dtype)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(moment))
@@ -98,10 +100,10 @@ def _inverse_factor(moment: Tensor) -> Tensor:
 def seen_inputs(
     model: PreTrainedModel, batches: Sequence[Batch], context: StepContext
 ) -> tuple[Mapping[str, Tensor], TableReads]:
-    """XᵀX of the real tokens that each Linear reads, parameter name → (I, I), float64, and the
-    rows that they read of embedding tables.
+    """Second moments XᵀX of the inputs of each Linear at real tokens, parameter name → (I, I) in
+    float64, and the rows looked up in embedding tables.
 
-    Layers that read the same tensor (queries, keys, values) each keep their own sum.
+    Layers that read the same tensor (queries, keys, values) each store their own copy.
     """
     real, reads = RealTokens(), TableReads()
     sides = _sides(model)
@@ -131,8 +133,8 @@ def seen_inputs(
 
 
 def _sides(model: PreTrainedModel) -> Mapping[str, StackName]:
-    """Whose tokens each Linear reads: those of its own stack, but for the keys and values of a
-    cross-attention, which read the encoder's; a head reads the last stack's.
+    """The stack whose tokens each Linear reads: its own, except that keys and values of a
+    cross-attention read the encoder's, and a head reads the last stack's.
     """
     stacks = anatomy_of(model).stacks
     last: StackName = "decoder" if stacks[-1].name == "decoder" else "encoder"

@@ -1,10 +1,11 @@
-"""Embedding tables and Linear weights to integers: symmetric, one scale per row or output channel.
+"""`nearest`: rounds Linear weights and embedding tables to integers, symmetrically, with one scale
+per output channel or row.
 
     scale_o = max_i |W_oi| / (2^(bits−1) − 1),   q_oi = round(W_oi / scale_o)
 
-No data is needed. Tensors that share memory (tied weights) are quantized once, under the name that
-comes first; biases and norms stay float32, since they are few and enter sums that are float anyway.
-Rules that need data, or clip, are in the files beside this one (`rules`, `rounder`).
+No data is needed. Tensors that share memory (tied weights) are quantized once, under their first
+name. Biases and norms stay float32: they are small and are used in float operations. Rules that use
+data or clip are in the other modules of this package (see `rules`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from attar.numerics.affine import QParams, choose_qparams, dequantize, per_chann
 
 @dataclass(frozen=True)
 class QuantizedWeights:
-    """A model's parameters, each in exactly one of `integers`, `floats` and `tied`."""
+    """The parameters of a model. Each is in exactly one of `integers`, `floats` and `tied`."""
 
     entries: tuple[WeightQParams, ...]
     integers: Mapping[str, Tensor]
@@ -38,7 +39,7 @@ MakeIntegers = Callable[[str, Tensor, QParams], tuple[Tensor, Tensor]]
 
 
 def nearest(name: str, weight: Tensor, grid: QParams) -> tuple[Tensor, Tensor]:
-    """Every value to its nearest grid point."""
+    """Round every value to the nearest grid point."""
     return quantize(weight, grid, axis=0), grid.scale
 
 
@@ -50,13 +51,13 @@ def quantize_weights(
     left_float: Collection[str] = (),
     full_range: bool = False,
 ) -> QuantizedWeights:
-    """The integers and scales of every weight of `model`, which stays as it is.
+    """Compute integers and scales of every weight of `model`, without changing the model.
 
     Args:
-        bits: or a function of a weight's name and kind.
-        make_integers: how values are put on a grid; `nearest` needs no data.
-        left_float: names of weights that stay as they are.
-        full_range: use the integer −2^(bits−1) too, as LSQ does.
+        bits: bit width, or a function of a weight's name and kind.
+        make_integers: the rounding rule.
+        left_float: names of weights that are not quantized.
+        full_range: also use the integer −2^(bits−1), as LSQ does.
     Raises:
         ModelError: a weight is NaN or infinite.
     """
@@ -91,8 +92,8 @@ def quantize_weights(
 
 
 def put_on_grid_(model: PreTrainedModel, weights: QuantizedWeights) -> None:
-    """Replace every quantized weight of `model` by what its integers stand for, and every float
-    by the one of `weights`.
+    """Set the parameters of `model` in place: quantized weights to their dequantized values, all
+    others to the floats of `weights`.
     """
     parameters = dict(model.named_parameters()) | dict(model.named_buffers())
     with torch.no_grad():
@@ -104,14 +105,14 @@ def put_on_grid_(model: PreTrainedModel, weights: QuantizedWeights) -> None:
 
 
 def on_grid(entry: WeightQParams, integers: Tensor, scales: Tensor) -> Tensor:
-    """The float values (O, I) that a weight's integers stand for."""
+    """The dequantized values (O, I) of a weight."""
     zero_point = torch.zeros_like(scales, dtype=torch.int32)
     grid = QParams(scales, zero_point, entry.quant_min, entry.quant_max)
     return dequantize(integers, grid, entry.axis)
 
 
 def weight_grid(name: str, weight: Tensor, bits: int, full_range: bool = False) -> QParams:
-    """The symmetric grid of each row, from the range of its values.
+    """The symmetric grid of each row that covers the range of its values.
 
     Raises:
         ModelError: a value is NaN or infinite.
@@ -125,7 +126,7 @@ def weight_grid(name: str, weight: Tensor, bits: int, full_range: bool = False) 
 
 
 def _tied_names(state: Mapping[str, Tensor]) -> dict[str, str]:
-    """Name → the first name of the same memory, for every tensor that is not the first."""
+    """Name of each tied tensor → first name with the same memory; first names are left out."""
     first: dict[tuple[int, torch.Size], str] = {}
     tied: dict[str, str] = {}
     for name, tensor in state.items():

@@ -1,4 +1,4 @@
-"""What a weight rule answers with: how each weight of a model is rounded, and all of them."""
+"""The result of a weight rule: how to round each weight of a model."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from attar.quantization.weights.summed_tables import TableReads, errors_made_goo
 
 @dataclass(frozen=True)
 class Rounder:
-    """A rule that has seen what it wants to see of a model."""
+    """A weight rule with the data that it has collected from a model."""
 
     make_integers: MakeIntegers
-    """For one weight alone."""
+    """Rounds a single weight."""
     reads: TableReads | None = None
-    """What tells tables how to make each other's errors good; None: each stands alone."""
+    """Rows read from embedding tables, for compensating errors between tables; None: tables are
+    rounded independently."""
 
     def quantize(
         self,
@@ -29,7 +30,8 @@ class Rounder:
         left_float: Collection[str] = (),
         full_range: bool = False,
     ) -> QuantizedWeights:
-        """All weights of `model`, as `quantize_weights` says, tables made good."""
+        """Quantize all weights of `model` (see `quantize_weights`), with error compensation between
+        embedding tables."""
         found = quantize_weights(
             model, bits, self.make_integers, left_float=left_float, full_range=full_range
         )

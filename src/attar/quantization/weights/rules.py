@@ -1,4 +1,4 @@
-"""The table of weight rules: how the values of a weight become integers."""
+"""The table of weight rules, which round weights to integers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from attar.step import StepContext
 
 Batch = Mapping[str, Tensor]
 RuleMaker = Callable[[PreTrainedModel, Sequence[Batch], StepContext], Rounder]
-"""A rule may look at what the float model reads on the calibration texts before it begins."""
+"""Makes the rule for a model; it may first run the float model on the calibration texts."""
 
 
 def _without_data(rule: MakeIntegers) -> RuleMaker:
@@ -29,4 +29,4 @@ WEIGHT_RULES: Mapping[WeightRule, RuleMaker] = {
     "gptq": gptq_rule,
 }
 WEIGHT_PASSES: Mapping[WeightRule, int] = {"nearest": 0, "clipped": 0, "gptq": 1}
-"""Forward passes over the calibration texts that a rule takes, for the plan."""
+"""Forward passes over the calibration texts that each rule takes, for `attar plan`."""

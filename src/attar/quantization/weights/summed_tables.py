@@ -1,19 +1,19 @@
-"""Embedding tables that are summed: what one costs a token, the next makes good.
+"""Summed embedding tables: the rounding errors of one table are compensated in the next.
 
-Every token of a text reads the same row of a table of token types, so the rounding error of that
-one row stands in all tokens at once and nothing averages it out (on MiniLM-L6 at 8 bits it is half
-of the error of all weights). Tables are one linear map whose input says which rows are read, so
-GPTQ's thought holds: round the table with the fewest rows; let each row of the next move against
-the error that its readers were left with, and round it; and so on.
+Every token of a text reads the same row of the token type table, so its rounding error affects all
+tokens equally and does not average out (on MiniLM-L6 at 8 bits it is half of the error of all
+weights). The sum of tables is a linear map of one-hot inputs, so the idea of GPTQ applies: round
+the table with the fewest rows, correct each row of the next table by the mean error left at the
+tokens that read it, round that table, and so on.
 
     x_t = Σ_k E_k[i_k(t)]                                  the sum over the tables, token t
-    e_t = Σ_{m<k} (E_m − Ê_m)[i_m(t)]                      the error that tables before k left
+    e_t = Σ_{m<k} (E_m − Ê_m)[i_m(t)]                      the error of the tables before k
     Ê_k = round(E_k + c_k),   c_k[i] = (Σ_{t: i_k(t)=i} e_t + n₀·mean(e)) / (#{t: i_k(t)=i} + n₀)
 
-A row that was never read moves by the mean error of all tokens (n₀ tokens' worth of it). A tied
-table is a head's weight too and never moves: it comes first, whatever its size.
+A row that was never read is corrected by the mean error of all tokens, which acts as a prior of n₀
+tokens. A table that is tied to the head is never corrected and comes first, whatever its size.
 
-Left out: BART, whose words may be scaled on their way to the sum, and GPT-2: not measured.
+Left out: BART, which may scale the token embeddings before the sum, and GPT-2 (not measured).
 Shape letters: `K` tables of a stack, `N` real tokens, `D` hidden, `V` rows of a table.
 """
 
@@ -34,22 +34,22 @@ from attar.quantization.weights.clipped import clipped
 from attar.quantization.weights.nearest import QuantizedWeights, on_grid, weight_grid
 
 PRIOR_TOKENS = 8
-"""n₀, of a few tokens' weight: from 2 to 32 errors on unseen texts differ by less than they do from
-task to task (lab/LOG.md)."""
+"""n₀. For values from 2 to 32, errors on unseen texts differ less than between tasks (lab/LOG.md).
+"""
 
 
 @dataclass
 class TableReads:
-    """Which rows the real tokens of the texts seen so far read, of each stack whose tables are
-    summed.
+    """The rows that real tokens have looked up so far, in each stack with summed embedding
+    tables.
     """
 
     stacks: dict[str, dict[str, list[Tensor]]] = field(default_factory=dict)
-    """Stack's name → table's name → rows (N,), batch by batch."""
+    """Name of the stack → name of the table → rows (N,) per batch."""
 
     @contextmanager
     def watching(self, model: PreTrainedModel, real: RealTokens) -> Iterator[None]:
-        """Record while `model` runs; `real` knows the batch in flight."""
+        """Record lookups while `model` runs; `real` has the masks of the current batch."""
         with ExitStack() as hooks:
             for stack in anatomy_of(model).stacks:
                 seen = self.stacks.setdefault(stack.name, {})
@@ -61,11 +61,11 @@ class TableReads:
             yield
 
     def rows(self) -> list[dict[str, Tensor]]:
-        """Of every stack with more than one table: name → (N,)."""
+        """Name of the table → rows (N,), for every stack with more than one table."""
         return [
             {name: torch.cat(parts) for name, parts in seen.items()}
             for seen in self.stacks.values()
-            if len(seen) > 1 and all(seen.values())  # a model given embeddings reads no table
+            if len(seen) > 1 and all(seen.values())  # no lookups if the model is given embeddings
         ]
 
 
@@ -74,7 +74,7 @@ def _recorder(parts: list[Tensor], real: RealTokens, stack: str):
 
     def record(_: nn.Module, args: tuple[Tensor, ...]) -> None:
         texts = real.side(side)
-        parts.append(args[0].expand_as(texts)[texts > 0])  # positions come as (1, T)
+        parts.append(args[0].expand_as(texts)[texts > 0])  # position ids have shape (1, T)
 
     return record
 
@@ -82,11 +82,11 @@ def _recorder(parts: list[Tensor], real: RealTokens, stack: str):
 def errors_made_good(
     model: PreTrainedModel, weights: QuantizedWeights, reads: TableReads
 ) -> QuantizedWeights:
-    """`weights` with every table rounded again in the light of those with fewer rows.
+    """Round every table of `weights` again, compensating the errors of tables with fewer rows.
 
     Args:
-        model: float; the tables that `weights` leaves in float make no error.
-        weights: as a rule rounded them, tensor by tensor.
+        model: the float model. Tables that `weights` leaves in float have no error.
+        weights: weights rounded independently by a rule.
     """
     integers, scales = dict(weights.integers), dict(weights.scales)
     entries = {entry.fqn: entry for entry in weights.entries}
@@ -109,7 +109,7 @@ def errors_made_good(
 
 
 def _owed(rows: Tensor, left: Tensor, num_rows: int) -> Tensor:
-    """(V, D): the mean error that the readers of each row were left with."""
+    """(V, D): the correction of each row, the mean error at the tokens that read it."""
     total = torch.zeros(num_rows, left.shape[1]).index_add_(0, rows, left)
     count = torch.bincount(rows, minlength=num_rows)[:, None]
     return (total + PRIOR_TOKENS * left.mean(0)) / (count + PRIOR_TOKENS)
