@@ -6,10 +6,10 @@
     python benchmarks/mutants.py --render
 
 mutmut makes the mutants (a flipped comparison, a dropped argument, a number plus one, …), finds out
-which tests reach each function, and runs those on each mutant in a forked process. Here is what it
-does not know: which tests belong to a file (its room's, and the laws), how to stop after a while,
-how to take a sample, and how to keep what was found. A sample is every mutant whose number ends in
-one of the chosen digits, so it does not depend on what any mutant is.
+which tests reach each function, and runs those on each mutant in a forked process. This script adds
+which tests belong to a file (those of its room and the laws, without slow ones), a time limit, a
+sample, and a file of results. The sample is every mutant whose number ends in one of the chosen
+digits, so it does not depend on what any mutant is.
 
 Statements that raise are left alone: their texts are for people. Every mutant that was run is a
 line in the file of cells; a file that is mutated again replaces its older lines. A survivor that
@@ -27,6 +27,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -50,6 +51,8 @@ STATUSES = {
 }
 """Exit codes of mutmut's workers; any other one is a failed test."""
 NOTICED = ("killed", "timeout")
+BEGUN = "Running mutation testing"
+"""Line of mutmut's output once it has found out which tests reach what."""
 UNSEEN = re.compile(r',?strict=\w+|cast\(("[^"]*"|None),|,(?=\))')
 """What may differ between two lines, white space apart, that do the same."""
 SETTINGS = """
@@ -57,7 +60,7 @@ SETTINGS = """
 source_paths = ["src"]
 only_mutate = {files}
 pytest_add_cli_args_test_selection = {tests}
-pytest_add_cli_args = ["-p", "no:cacheprovider", "-p", "no:xdist"]
+pytest_add_cli_args = ["-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not slow"]
 process_isolation = "forkserver"
 do_not_mutate_patterns = ['^\\s*raise ']
 also_copy = ["recipes", "docs", "README.md"]
@@ -70,11 +73,12 @@ def main() -> None:
     parser.add_argument("--since", default="HEAD~1", help="without paths: files changed since then")
     parser.add_argument("--tenths", type=int, default=10, help="tenths of the mutants to run")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
-    parser.add_argument("--minutes", type=float, default=15.0, help="for each room")
+    parser.add_argument("--minutes", type=float, default=15.0, help="of mutants, for each room")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--cells", type=Path, default=CELLS)
     parser.add_argument("--render", action="store_true", help="write the page and stop")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also for mutmut, if in background
     if not arguments.render:
         files = sorted(
             python_files(arguments.paths) if arguments.paths else changed(arguments.since)
@@ -129,11 +133,13 @@ def run(
         command = [MUTMUT, "run", "--max-children", str(processes), *patterns]
         with (folder / "mutmut.log").open("w") as log:
             process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
+            while process.poll() is None and BEGUN not in (folder / "mutmut.log").read_text():
+                time.sleep(1)
             try:
                 process.wait(60 * minutes)
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGINT)  # it stops its workers and keeps its results
-                process.wait(60)
+                process.wait()
         if process.returncode and not list(folder.glob("mutants/src/**/*.meta")):
             sys.exit(f"mutmut failed:\n{(folder / 'mutmut.log').read_text()[-2000:]}")
         for file in files:
@@ -208,9 +214,10 @@ def page(cells: Sequence[dict[str, Any]]) -> str:
         holes += left
     head = ["room", "mutants run", "noticed", "change nothing", "survived", "kill rate"]
     body = [
-        "A mutant is noticed when a test fails or runs far too long. The rate leaves out those "
-        f"that change nothing that can be observed. {len(cells) - len(ran)} mutants of the sample "
-        "were not run for want of time; mutmut runs those with the quickest tests first.",
+        "A mutant is noticed when a test of its room, or a law, fails or runs far too long; slow "
+        "tests and those of other rooms are not run, so the rate is a lower bound. It leaves out "
+        f"mutants that change nothing that can be observed. {len(cells) - len(ran)} mutants of the "
+        "sample were not run for want of time; mutmut runs those with the quickest tests first.",
         table(head, rows),
     ]
     if holes:

@@ -40,8 +40,9 @@ from attar.recipe.run import run_recipe
 from ptq_table import read_cells
 from record import RESULTS, append_cell, table, write_page
 
-PRETRAINING, FINE_TUNING, ROWS = 120, 120, 4000
-"""Optimizer steps of batches of 16 and of 32 rows, and the sentences to draw these from."""
+PRETRAINING, FINE_TUNING, ROWS = 120, 600, 16_000
+"""Optimizer steps of batches of 16 and of 32 rows, and the sentences to draw these from. Chosen on
+seed 0 of `base` alone: after 120 steps of fine-tuning on 4,000 sentences it answers at chance."""
 OWN = {
     "base": "",
     "skip": 'ffn = "skip"',
