@@ -1,7 +1,7 @@
-"""From the plain data of a `config.json` to a transformers config and class.
+"""Convert the contents of a `config.json` to a transformers config and class.
 
-Only what transformers has built in is ever looked up: the config by `model_type`, a task's model in
-its tables of heads, and a bare architecture by its class's name.
+Only classes built into transformers are used: the config by `model_type`, a task's model in the
+tables of heads, and a bare architecture by the name of its class.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ Attention = Literal["sdpa", "eager"]
 
 
 def input_names_of(config: ModelConfig) -> tuple[str, ...]:
-    """The inputs a model is fed from a text: segment ids only where it has more than one segment
-    type.
+    """The inputs that a model takes from a text. Segment ids are included only if it has more than
+    one segment type.
     """
     names = ("input_ids", "attention_mask")
     return (*names, "token_type_ids") if (getattr(config, "type_vocab_size", 0) or 0) > 1 else names
@@ -62,14 +62,14 @@ def config_of(
     task: Task | None = None,
     tokenizer_folder: Path | None = None,
 ) -> ModelConfig:
-    """A transformers config from the plain data of a `config.json`, with the head that `task` asks
-    for.
+    """A transformers config from the contents of a `config.json`, with the head for `task`.
 
     Args:
-        tokenizer_folder: whose tokens must have an embedding, and whose padding token a model with
-            a task must know; None: no text will be read.
+        tokenizer_folder: its tokens must have embeddings, and a model with a task gets its padding
+            token; None: no text will be read.
+
     Raises:
-        ModelError: a model_type that reads no text, or a field that does not fit or is refused.
+        ModelError: the model_type does not read text, or a field is invalid or not allowed.
     """
     model_type = type_in_memory(str(plain.get("model_type")))
     if model_type not in FAMILIES and not _reads_text(model_type):
@@ -84,7 +84,7 @@ def config_of(
     if task is not None and not (task.has_language_head or task.kind.embeds):
         fields = _with_head(fields, task)
     try:
-        # infinity, which JSON has no word for, is written as {"__float__": "Infinity"}
+        # infinity, which JSON cannot represent, is stored as {"__float__": "Infinity"}
         config = config_class.from_dict(config_class._decode_special_floats(fields))
     except Exception as error:
         reason = " ".join(str(error).split())
@@ -98,7 +98,9 @@ def config_of(
 
 
 def _reads_text(model_type: str) -> bool:
-    """Whether transformers has a model of this type for classes or for text, of text alone."""
+    """Whether transformers has a text-only model of this type, for classification or text
+    generation.
+    """
     names = (
         *(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES),
         MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
@@ -118,8 +120,8 @@ def _require_pad_row(config: ModelConfig, where: str) -> None:
 
 
 def _refuse_methods(plain: Mapping[str, Any], config_class: Any, where: str) -> None:
-    """transformers sets every field on its config object, which would hide a method of that
-    name.
+    """Raise if a field would hide a method: transformers sets every field as an attribute of its
+    config.
     """
     for name in plain:
         hidden = getattr(config_class, name, None)
@@ -132,8 +134,8 @@ def _refuse_methods(plain: Mapping[str, Any], config_class: Any, where: str) -> 
 
 @contextmanager
 def building(where: str) -> Generator[None]:
-    """Turn what transformers raises while it builds a model from a stranger's config into a
-    `ModelError`, and memory that is not there into a `ResourceError`.
+    """Convert errors of transformers while it builds a model from an untrusted config to
+    `ModelError`, and a lack of memory to `ResourceError`.
     """
     try:
         yield
@@ -152,18 +154,18 @@ def building(where: str) -> Generator[None]:
 
 
 def require_memory(model_class: Any, config: ModelConfig, where: str) -> None:
-    """Refuse a model whose weights alone are larger than the memory that is available.
+    """Raise if the weights alone are larger than the available memory.
 
     Raises:
-        ResourceError: with the numbers.
-        ModelError: transformers cannot build it.
+        ResourceError: states both sizes.
+        ModelError: transformers cannot build the model.
     """
     with building(where), torch.device("meta"), no_init_weights():
         try:
             model = model_class(copy.deepcopy(config))
             needed = sum(math.prod(p.shape) for p in model.parameters()) * FLOAT_BYTES
         except RuntimeError as error:
-            if "overflow" not in str(error):  # more bytes than 64 bits can count
+            if "overflow" not in str(error):  # the number of bytes overflows 64 bits
                 raise
             needed = 2**63
     usable_mib = usable_memory_mib()
@@ -176,12 +178,12 @@ def require_memory(model_class: Any, config: ModelConfig, where: str) -> None:
 
 
 def buildable_attention(model_class: Any, attention: Attention) -> Attention:
-    """What transformers lets a model be built with: some classes only know "eager"."""
+    """The attention implementation to build the model with: some classes support only "eager"."""
     return attention if model_class._supports_sdpa else "eager"
 
 
 def prepare_(model: PreTrainedModel, attention: Attention) -> None:
-    """Change a model that was just built, where its family's row asks for it."""
+    """Apply the changes that the row of a new model's family defines."""
     family = FAMILIES.get(model.config.model_type)
     if family is not None and family.prepare_ is not None:
         family.prepare_(model, attention)
@@ -198,8 +200,9 @@ def _with_head(fields: Mapping[str, Any], task: Task) -> dict[str, Any]:
 
 
 def _pad_id(config: ModelConfig, where: str, tokenizer_folder: Path | None) -> int:
-    """Decoders classify at the last token that is not padding, so theirs is the id that texts are
-    padded with. Others keep the config's: RoBERTa counts its trained positions from it.
+    """The padding token id. Decoders classify at the last token that is not padding, so theirs must
+    be the id that texts are padded with. Others keep the config's: RoBERTa's position ids start
+    from it.
     """
     own = getattr(config, "pad_token_id", None)
     if own is not None and not _reads_forwards(config):
@@ -215,17 +218,17 @@ def _pad_id(config: ModelConfig, where: str, tokenizer_folder: Path | None) -> i
 
 
 def _reads_forwards(config: ModelConfig) -> bool:
-    """Whether it is a decoder alone: made for the next token and never for a masked one."""
+    """Whether the model is a decoder only: made for the next token and never for a masked one."""
     kind = type(config)
     is_causal = kind in MODEL_FOR_CAUSAL_LM_MAPPING and kind not in MODEL_FOR_MASKED_LM_MAPPING
     return is_causal and not config.is_encoder_decoder
 
 
 def require_causal(config: ModelConfig, where: str) -> None:
-    """Refuse a model that sees the next token of running text, and so cannot be asked for it.
+    """Raise for a model that attends to later tokens, and so cannot predict the next one.
 
     Raises:
-        ModelError: it is not a decoder alone.
+        ModelError: it is not a decoder-only model.
     """
     rows = {name: row.stacks for name, row in FAMILIES.items()}
     causal = [name for name, stacks in rows.items() if len(stacks) == 1 and stacks[0].is_causal]
@@ -239,8 +242,8 @@ def require_causal(config: ModelConfig, where: str) -> None:
 
 
 def class_of(config: ModelConfig, where: str, task: Task | None = None) -> type[PreTrainedModel]:
-    """The class to build: for a task the one with its head; without one what `architectures`
-    names, or the bare model.
+    """The class to build: with a task, the one with its head; without one, the one in
+    `architectures`, or the bare model.
 
     Raises:
         ModelError: transformers has no such class.
@@ -265,7 +268,7 @@ def class_of(config: ModelConfig, where: str, task: Task | None = None) -> type[
     if (
         not (isinstance(found, type) and issubclass(found, PreTrainedModel))
         or not isinstance(config, found.config_class or ())
-        # BART's class for masked words writes whole texts
+        # BART's class for masked words generates whole texts
         or (task is not None and task.kind.hides and not found.__name__.endswith(task.kind.heads))
     ):
         raise ModelError(

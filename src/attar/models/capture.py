@@ -1,15 +1,17 @@
-"""Seeing a model's hidden states and attention scores while it runs, changing nothing of it.
+"""Capture a model's hidden states and attention scores during a forward pass, without changing it.
 
-Hidden states come from hooks around the blocks that the anatomy names. Scores are harder: a fused
-attention kernel never holds them, and how they come about differs by family. But all families hand
-their finished queries and keys to one pluggable attention function. Ours records, in float32 at
-least, before mask and softmax,
+Hidden states come from hooks around the blocks of the anatomy. Scores are harder: a fused attention
+kernel never materializes them, and families compute them differently. But all families pass their
+final queries and keys to one pluggable attention function. Ours records, in float32 or wider,
+before mask and softmax,
 
     scores = q kᵀ · scaling + position bias        (B, H, T, S)
 
-with the product soft-capped where the family does that (Gemma 2), and then calls the function that
-would have run anyway: outputs are bit-identical, watched or not.
-Nothing is detached: a loss on what was seen reaches the weights, unless under `no_grad`.
+with the product soft-capped if the family does so (Gemma 2), and then calls the original function:
+outputs are bit-identical with and without capturing.
+
+Nothing is detached: gradients of a loss on captured tensors reach the weights, unless under
+`no_grad`.
 """
 
 from __future__ import annotations
@@ -32,39 +34,39 @@ from attar.models.structure.anatomy import anatomy_of
 from attar.models.structure.blocks import Stack
 
 Qkv = tuple[Tensor, Tensor, Tensor]
-"""Queries, keys and values of one attention, heads side by side: (B, T, H·K) each, of keys and
-values with as many heads as they have."""
+"""Queries, keys and values of one attention, with concatenated heads: (B, T, H·K) each. Keys and
+values may have fewer heads."""
 
 
 @dataclass
 class Captured:
-    """What the last forward pass showed; a new pass replaces it. Keys are stack names, encoder or
-    decoder.
+    """Tensors captured in the last forward pass; a new pass replaces them. Keys are stack names,
+    encoder or decoder.
     """
 
     hidden: dict[str, list[Tensor]] = field(default_factory=dict)
-    """Per stack L + 1 tensors (B, T, D): what enters block 0, then what leaves each block (before a
-    final norm).
+    """Per stack, L + 1 tensors (B, T, D): the input of block 0, then the output of each block
+    (before a final norm).
     """
     scores: dict[str, list[Tensor]] = field(default_factory=dict)
-    """Per stack L tensors (B, H, T, T)."""
+    """Per stack, L tensors (B, H, T, T)."""
     cross_scores: dict[str, list[Tensor]] = field(default_factory=dict)
-    """Decoder of an encoder-decoder only: L tensors (B, H, T, S)."""
+    """Only for the decoder of an encoder-decoder: L tensors (B, H, T, S)."""
     qkv: dict[str, list[Qkv]] = field(default_factory=dict)
-    """Per stack L times queries, keys and values of the self-attention, as they meet (after rotary
-    positions)."""
+    """Per stack, L triples of queries, keys and values of the self-attention, after rotary
+    positions."""
 
 
 @dataclass(frozen=True)
 class _Recorder:
-    """Where what an attention shows goes; None: nobody asked for it."""
+    """Callbacks for the tensors of one attention; None: not requested."""
 
     scores: Callable[[Tensor], None] | None
     qkv: Callable[[Qkv], None] | None = None
 
 
 _recorders: WeakKeyDictionary[nn.Module, _Recorder] = WeakKeyDictionary()
-"""Attention module → its recorder, while someone is watching."""
+"""Attention module → its recorder, while it is being captured."""
 
 
 @contextmanager
@@ -74,8 +76,8 @@ def capture(
     """Within the context, each forward pass of `model` fills the yielded `Captured`.
 
     Raises:
-        ModelError: the family is unknown, the model is already being watched, or its attention is
-            of another kind.
+        ModelError: the family is not supported, the model is already being captured, or its
+            attention is of another kind.
     """
     anatomy = anatomy_of(model)
     seen = Captured()
@@ -134,7 +136,7 @@ def _watch_attention(
 
 
 def _filler(kept: dict[str, list[Any]], stack: str, is_first: bool) -> Callable[[Any], None]:
-    """Appends what it is given to the stack's list, which the first block empties."""
+    """A function that appends tensors to the stack's list, which is cleared by the first block."""
     values = kept.setdefault(stack, [])
 
     def fill(value: Any) -> None:
@@ -147,7 +149,7 @@ def _filler(kept: dict[str, list[Any]], stack: str, is_first: bool) -> Callable[
 
 @contextmanager
 def _recording_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Route every attention of the model through the recording function of the same kind."""
+    """Route every attention of the model through the recording version of its function."""
     configs: dict[int, Any] = {
         id(module.config): module.config for module in model.modules() if hasattr(module, "config")
     }
@@ -188,7 +190,7 @@ def _wide(tensor: Tensor) -> Tensor:
 
 
 def _recording_twin(kind: str) -> str:
-    """The registered name of a function that records and then runs attention of a kind."""
+    """Register a function that records and then runs attention of this kind; return its name."""
     twin = f"attar_recording_{kind}"
     if twin in ALL_ATTENTION_FUNCTIONS:
         return twin
@@ -212,9 +214,7 @@ def _recording_twin(kind: str) -> str:
 
 
 def _function(kind: str, module: nn.Module) -> Callable[..., Any]:
-    """What would have run: a registered function, or the eager one in the family's modeling
-    file.
-    """
+    """The original function: a registered one, or the eager one in the family's modeling file."""
     if kind in ALL_ATTENTION_FUNCTIONS:
         return ALL_ATTENTION_FUNCTIONS[kind]
     return vars(sys.modules[type(module).__module__])["eager_attention_forward"]

@@ -1,15 +1,15 @@
-"""What a model costs: its parameters, and the operations of one forward pass, both exact.
+"""Cost of a model: its number of parameters and the FLOPs of one forward pass, both exact.
 
 A multiply-add counts as 2 operations. Only matrix products count, as in torch's own counter, with
-which the formulas agree to the last operation; norms, activations and softmax are left out in both.
+which the formulas agree exactly; norms, activations and softmax are ignored by both.
 
     linear map, B texts of T tokens       2 · B·T · I·O
     attention, scores and context         2 · 2 · B·H·T·T·K, with no discount for a causal mask
-    cross-attention of W written tokens   keys and values of T tokens, queries and outputs of W,
+    cross-attention of W target tokens    keys and values of T tokens, queries and outputs of W,
                                           2 · 2 · B·H·W·T·K
 
-For planning, the same is known from a config alone: the model is then built on torch's meta device,
-without any weights. Where a family has no row, and so no formula, torch's counter is run there.
+A plan needs only a config: the model is then built on torch's meta device, without weights. A
+family without a row has no formula, so torch's counter is run there.
 """
 
 from __future__ import annotations
@@ -41,29 +41,29 @@ from attar.tasks.table import CLASSIFICATION, REGRESSION, SENTENCE_EMBEDDING, Ki
 from attar.tasks.task import Task
 
 TOKEN_BY_TOKEN = ("mamba", "falcon_mamba")
-"""Types of models whose code goes through a text in a Python loop: what one more token adds is
-always the same, so two short texts tell of any."""
+"""Types of models that process a text in a Python loop: each further token adds the same cost, so
+two short texts give that of any length."""
 BLOCK_BY_BLOCK = ("mamba2",)
-"""Types of models that attend within blocks of `chunk_size` tokens; a last block is filled up."""
+"""Types of models that attend within blocks of `chunk_size` tokens; the last block is padded."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Size of a model, and the work it does."""
+    """Size of a model, and its cost."""
 
     model: PreTrainedModel
-    """Its shapes; on the meta device when it was made from a config."""
+    """The model, on the meta device if it was built from a config."""
 
     @property
     def num_params(self) -> int:
         return num_params(self.model)
 
     def flops(self, batch: int, tokens: int, written: int | None = None) -> int:
-        """Operations of one forward pass; see `flops`."""
+        """FLOPs of one forward pass; see the function `flops`."""
         return flops(self.model, batch, tokens, written)
 
     def kept_floats(self, tokens: int) -> int:
-        """Numbers that are kept of one text for the backward pass, roughly."""
+        """Approximate number of values stored for the backward pass of one text."""
         config = self.model.config
         if config.model_type in FAMILIES:
             return sum(_kept_by_block(block, tokens) for block in anatomy_of(self.model).blocks)
@@ -72,9 +72,9 @@ class Cost:
 
 
 def _kept_by_block(block: Block, tokens: int) -> int:
-    """Of an attention and its norm 12 tensors of the hidden size, and 2 of tokens × tokens per
-    head; of a feed-forward and its norm 4 of the hidden size, and 4 of the intermediate size or, of
-    a simpler one, what its maps and its activation read."""
+    """For an attention and its norm: 12 tensors of the hidden size, and 2 of tokens × tokens per
+    head. For a feed-forward and its norm: 4 of the hidden size, and 4 of the intermediate size; for
+    a simpler one, the inputs of its maps and activation."""
     hidden = block.attention.out.out_features
     pairs = sum(2 * attention.heads * tokens for attention in block.attentions)
     kept = 12 * hidden * len(block.attentions) + pairs
@@ -87,7 +87,7 @@ def _kept_by_block(block: Block, tokens: int) -> int:
 
 
 def _kept_by_transformer(config: Mapping[str, Any], tokens: int) -> int:
-    """Of a family without views: the same for one attention and one feed-forward."""
+    """The same for a family without views: one attention and one feed-forward."""
     hidden = config.get("hidden_size") or config.get("d_model") or config["n_embd"]
     wide = config.get("intermediate_size") or config.get("d_ff") or 4 * hidden
     names = ("num_attention_heads", "num_heads", "encoder_attention_heads", "n_head")
@@ -96,26 +96,27 @@ def _kept_by_transformer(config: Mapping[str, Any], tokens: int) -> int:
 
 
 def _kept_by_mamba(config: Mapping[str, Any], tokens: int) -> int:
-    """12 tensors of the inner size, and 3 that hold a state for each of its channels."""
+    """12 tensors of the inner size, and 3 with a state for each of its channels."""
     inner = config["expand"] * config["hidden_size"]
     return tokens * inner * (12 + 3 * config["state_size"])
 
 
 def _kept_by_mamba2(config: Mapping[str, Any], tokens: int) -> int:
-    """16 tensors of the inner size and 8 of the state size a head, and 2 of tokens × tokens within
-    a block."""
+    """16 tensors of the inner size and 8 of the state size per head, and 2 of tokens × tokens
+    within a block."""
     inner, block = config["expand"] * config["hidden_size"], config["chunk_size"]
     a_token = 16 * inner + config["num_heads"] * (8 * config["state_size"] + 2 * block)
     return block * math.ceil(tokens / block) * a_token
 
 
 KEPT_FLOATS = {"mamba": _kept_by_mamba, "mamba2": _kept_by_mamba2}
-"""model_type → the count for one block, in transformers' own torch code; the others are taken for
+"""model_type → count for one block, for transformers' torch code; all other types count as
 transformers."""
 
 
 def non_embedding_params(model: PreTrainedModel) -> int:
-    """Parameters without embedding tables and language head: the N of papers' 6·N·tokens."""
+    """Number of parameters without embedding tables and language head: the N in papers'
+    6·N·tokens."""
     head: Any = model.get_output_embeddings()
     modules = [m for m in model.modules() if isinstance(m, nn.Embedding)]
     modules += [] if head is None else [head]
@@ -124,17 +125,17 @@ def non_embedding_params(model: PreTrainedModel) -> int:
 
 
 def num_params(model: nn.Module) -> int:
-    """Parameters of a model, each tied weight counted once."""
+    """Number of parameters of a model; tied weights count once."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 ATTENTIONS = {"attention": False, "cross_attention": True}
-"""Part of a stack → whether its keys and values come from the encoder's output."""
+"""Part of a block → whether its keys and values come from the encoder's output."""
 
 
 def params_by_part(model: PreTrainedModel) -> dict[str, int]:
     """Parameters of the embeddings, of each stack's attention, cross-attention, ffn and norms, and
-    of the head, each tied weight counted once, where it is met first. They add up to `num_params`.
+    of the head. Tied weights count once, in the first part that has them. The sum is `num_params`.
 
     Raises:
         ModelError: the family has no row.
@@ -170,12 +171,13 @@ def params_by_part(model: PreTrainedModel) -> dict[str, int]:
 
 
 def flops(model: PreTrainedModel, batch: int, tokens: int, written: int | None = None) -> int:
-    """Floating-point operations of one forward pass, exactly.
+    """FLOPs of one forward pass, exactly.
 
     Args:
-        batch: texts.
-        tokens: tokens of each text, padding included: it is computed too.
-        written: tokens that a decoder after an encoder is fed; None: as many.
+        batch: number of texts.
+        tokens: number of tokens of each text, including padding, because it is computed too.
+        written: number of decoder input tokens, in an encoder-decoder; None: as many as `tokens`.
+
     Raises:
         ModelError: the family has no row, and torch cannot count its operations.
     """
@@ -185,7 +187,7 @@ def flops(model: PreTrainedModel, batch: int, tokens: int, written: int | None =
 def flops_by_part(
     model: PreTrainedModel, batch: int, tokens: int, written: int | None = None
 ) -> dict[str, int]:
-    """The same of each stack of blocks, "encoder" and "decoder", and of the "head"; of a family
+    """FLOPs of each stack of blocks, "encoder" and "decoder", and of the "head"; for a family
     without a row, only of the whole "model".
     """
     if model.config.model_type not in FAMILIES:
@@ -209,18 +211,17 @@ def _linear_flops(linear: LinearView | nn.Linear, rows: int) -> int:
 
 
 _counted: WeakKeyDictionary[nn.Module, dict[tuple[int, int, int], int]] = WeakKeyDictionary()
-"""Model → (texts, tokens, written) → operations: a plan asks for the same ones many times."""
+"""Model → (texts, tokens, written) → FLOPs, because a plan needs the same ones many times."""
 
 
 def counted_flops(
     model: PreTrainedModel, batch: int, tokens: int, written: int | None = None
 ) -> int:
-    """Operations of one forward pass by torch's own counter, on a copy of the model without
-    weights. What one more text adds is always the same; DeBERTa also maps its table of positions
-    once a batch.
+    """FLOPs of one forward pass by torch's own counter, on a copy of the model without weights.
+    Each further text adds the same cost; DeBERTa also maps its table of positions once per batch.
 
     Raises:
-        ModelError: its code asks for values, which tensors without memory do not have.
+        ModelError: its code needs values, which tensors on the meta device do not have.
     """
     if model.config.model_type in TOKEN_BY_TOKEN and tokens > 2:
         first, second = (counted_flops(model, batch, length) for length in (1, 2))
@@ -237,7 +238,7 @@ def counted_flops(
 
 def _count(model_class: Any, copied: Any, texts: int, tokens: int, written: int) -> int:
     if copied.model_type in TOKEN_BY_TOKEN + BLOCK_BY_BLOCK:
-        copied.use_cache = False  # it would fill a short text up to the width of the convolution
+        copied.use_cache = False  # the cache would pad a short text to the width of the convolution
     try:
         with torch.device("meta"), no_init_weights():
             model = model_class._from_config(copied, attn_implementation="eager").eval()
@@ -260,21 +261,22 @@ def _count(model_class: Any, copied: Any, texts: int, tokens: int, written: int)
 
 
 def _block_flops(block: Block, own: int, read: int) -> int:
-    """Of one text.
+    """FLOPs of a block for one text.
 
     Args:
-        own: tokens of the block's stack.
-        read: tokens that a cross-attention reads.
+        own: number of tokens in the block's stack.
+        read: number of tokens that a cross-attention reads.
     """
     attended = sum(attention_flops(attention, own, read) for attention in block.attentions)
     return attended + sum(_linear_flops(view, own) for view in block.ffn.maps)
 
 
 def attention_flops(attention: AttentionView, own: int, read: int) -> int:
-    """Of one text: the maps, and the products of queries, keys, probabilities and values.
+    """FLOPs of an attention for one text: its maps, and the products of queries, keys,
+    probabilities and values.
 
     Args:
-        own, read: as of a block.
+        own, read: as in `_block_flops`.
     """
     others = read if attention.is_cross else own
     rows = ((attention.q, own), (attention.k, others), (attention.v, others), (attention.out, own))
@@ -283,7 +285,7 @@ def attention_flops(attention: AttentionView, own: int, read: int) -> int:
 
 
 def _head_flops(model: PreTrainedModel, anatomy: Anatomy, batch: int, tokens: int) -> int:
-    """Linear maps after the last norm."""
+    """FLOPs of the linear maps after the last norm."""
     before = {id(view.module) for block in anatomy.blocks for view in block.linears}
     widening = (stack.embedding_map for stack in anatomy.stacks)
     before |= {id(view.module) for view in widening if view is not None}
@@ -298,15 +300,16 @@ def cost_from_config(
     embedding: Embedding | None = None,
     kind: Kind | None = None,
 ) -> Cost:
-    """Cost of a model that need not exist, from the plain data of its `config.json`.
+    """Cost of a model from the contents of its `config.json`, without weights.
 
     Args:
-        num_labels: width of a classification head; None: what the config's `architectures` names,
-            or the bare model.
-        embedding: the model answers with vectors.
-        kind: of its task; None: classes of texts, or for one label a number.
+        num_labels: number of outputs of a classification head; None: use the class in the config's
+            `architectures`, or the bare model.
+        embedding: settings of an embedding model; None: not an embedding model.
+        kind: of its task; None: classification of texts, or regression for one label.
+
     Raises:
-        ModelError: the config is none that transformers or the anatomy knows.
+        ModelError: neither transformers nor the anatomy supports the config.
     """
     task = None
     if embedding is not None:
@@ -327,13 +330,14 @@ def cost_from_config(
 
 
 def forward_flops(model: PreTrainedModel, tokens: NDArray[Any]) -> int:
-    """Operations of a forward pass over each of some texts, without padding to other texts.
+    """FLOPs of a forward pass over each text separately, without padding to other texts; sum over
+    all texts.
 
-    A decoder's operations over one text of T tokens are c + a·T + b·T²: its linear maps, and
-    attention; c is what a convolution adds at the ends. Three lengths give all three, and with them
-    the sum over any number of texts. Mamba-2 attends within blocks of `chunk_size` tokens, of which
-    the last is filled up: there the same holds of the number of blocks, and a token less saves its
-    linear maps.
+    A decoder's FLOPs for a text of T tokens are c + a·T + b·T²: its linear maps and attention; c is
+    what a convolution adds at the ends. Three lengths determine all three coefficients, and with
+    them the sum over any number of texts. Mamba-2 attends within blocks of `chunk_size` tokens, the
+    last of which is padded: the formula then holds for the number of blocks, and each missing token
+    saves its linear maps.
 
     Args:
         tokens: of each text, (N,).

@@ -1,11 +1,11 @@
-"""Parameters and operations of a model's parts, each counted once.
+"""Parameters and FLOPs of a model's parts, each counted once.
 
-    embeddings           tables, and a map after narrower ones; looking a row up is not a product
+    embeddings           tables, and a map after narrower ones; a lookup is not a product
     <stack>.attention    its maps, and the products of queries, keys, probabilities and values
-    <stack>.cross_attention    the same, over what the encoder gives
+    <stack>.cross_attention    the same, over the encoder's output
     <stack>.ffn          the maps of the feed-forward, or of the variant in its place
     <stack>.norms        no products
-    head                 what is left; the product with a tied table belongs to it
+    head                 everything else, including the product with a tied table
 
 Parameters add up to `num_params`, operations to `flops`.
 """
@@ -28,19 +28,20 @@ class PartCost:
     flops: int
 
     def as_json(self) -> dict[str, int]:
-        """As a result keeps it."""
+        """As plain data for a result."""
         return {"num_params": self.num_params, "flops": self.flops}
 
 
 def cost_by_part(
     model: PreTrainedModel, tokens: int, written: int | None = None
 ) -> dict[str, PartCost]:
-    """Part → parameters, and operations of one text.
+    """Part → parameters, and FLOPs for one text.
 
     Args:
-        tokens, written: as of `flops`.
+        tokens, written: as in `flops`.
+
     Raises:
-        ModelError: the family has no row, or its attention is not known.
+        ModelError: the family has no row, or its attention is not supported.
     """
     params, of_stacks = params_by_part(model), flops_by_part(model, 1, tokens, written)
     anatomy = anatomy_of(model)
@@ -67,7 +68,9 @@ def cost_by_part(
 
 
 def known_parts(model: PreTrainedModel, tokens: int) -> dict[str, dict[str, int]]:
-    """The same as plain data; empty: the family has no row, or its attention is not known."""
+    """`cost_by_part` as plain data; empty if the family has no row, or its attention is not
+    supported.
+    """
     if model.config.model_type not in FAMILIES:
         return {}
     if not all(a.is_plain for block in anatomy_of(model).blocks for a in block.attentions):

@@ -1,11 +1,11 @@
-"""Encoders that answer with one vector for each text: pooling and length 1 are a part of the model.
+"""Encoders that compute one vector per text; pooling and normalization are part of the model.
 
-An embedder is transformers' own bare model with the arithmetic of `attar.tasks.embedding` after
-its last state; its answer is called `logits`, as every model's here, so that it is calibrated,
-quantized, traced, compared and timed like a classifier. It is saved under the bare model's name:
-the pooling stands in `task.json`, and as other programs read it in `modules.json`
-(`attar.models.sources.sentence_transformers`). A pooler (BERT's, for next-sentence prediction)
-is left out: nothing reads it.
+An embedder is transformers' bare model followed by the pooling of `attar.tasks.embedding`. Its
+output is called `logits`, like that of every model here, so that it can be calibrated, quantized,
+traced, compared and timed like a classifier. It is saved under the bare model's class name; the
+pooling is stored in `task.json`, and for other programs in `modules.json`
+(`attar.models.sources.sentence_transformers`). A pooler (BERT's, for next-sentence prediction) is
+dropped, because it is not used.
 
 Shapes: B texts, T tokens, D hidden size, W width of a vector.
 """
@@ -31,10 +31,10 @@ def pooled(
 ) -> Float[Tensor, "B W"]:
     """One vector for each text.
 
-    Law: blind to what stands in the padding; with normalize its length is 1.
+    Law: independent of padding; with `normalize`, its length is 1.
 
     Args:
-        mask: 1 for a real token; of every text at least one.
+        mask: 1 for a real token; every text has at least one.
     """
     if embedding.pooling == "mean":
         real_BT1 = mask[..., None].to(states.dtype)
@@ -51,7 +51,7 @@ def pooled(
 
 @dataclass
 class EmbedderOutput(ModelOutput):
-    """What the bare model gives, and the vectors (B, W)."""
+    """The bare model's outputs, and the vectors (B, W)."""
 
     logits: Tensor | None = None
     last_hidden_state: Tensor | None = None
@@ -61,10 +61,10 @@ class EmbedderOutput(ModelOutput):
 
 @cache
 def embedder_class(stock: type[PreTrainedModel], embedding: Embedding) -> type[PreTrainedModel]:
-    """A class of transformers whose answer is a vector; saved under its own name.
+    """A subclass of a transformers class that outputs vectors; saved under the original name.
 
     Args:
-        stock: a bare model's.
+        stock: class of the bare model.
     """
 
     class Embedder(stock):
@@ -100,5 +100,5 @@ def embedder_class(stock: type[PreTrainedModel], embedding: Embedding) -> type[P
             )
 
     Embedder.__name__, Embedder.__qualname__ = stock.__name__, stock.__qualname__
-    Embedder.__module__ = stock.__module__  # transformers reads the attention code of its file
+    Embedder.__module__ = stock.__module__  # for transformers' lookup of attention code
     return Embedder

@@ -2,24 +2,19 @@
 
     ffn(x) = W₂ act(W₁ x)   is replaced, in every block and with the residual kept, by
 
-    skip            nothing; the block keeps its attention
-    skip_encoder    the same, in the encoder only
-    1w              W x
-    1w_relu         relu(W x)
-    2w              W₂ W₁ x
-    3w              W₃ W₂ W₁ x, where W₂ is (F, F)
-    merged          attention's output map O and one map more, W O c, without the shortcut and the
-                    norm between them; c is attention's context
-    merged_skip     W h on h = x + O c: the shortcut between them stays, the norm does not
-    attention_only  what `merged` is folded into: no feed-forward, and no norm of its own
+    skip nothing; the block keeps its attention skip_encoder the same, in the encoder only 1w W x
+    1w_relu relu(W x) 2w W₂ W₁ x 3w W₃ W₂ W₁ x, where W₂ is (F, F) merged attention's output map O
+    followed by one map, W O c, without the shortcut and the norm between them; c is attention's
+    context merged_skip W h on h = x + O c: the shortcut between them stays, the norm does not
+    attention_only what `merged` is folded into: no feed-forward, and no norm of its own
 
-A chain of maps without an activation is one linear map, so `2w` and `3w` can be trained at their
-own width F and folded into `1w` afterwards. F is `expansion` times the hidden size, or the family's
-own intermediate size.
+A chain of maps without an activation is one linear map, so `2w` and `3w` can be trained with width
+F and folded into `1w` afterwards. F is `expansion` times the hidden size, or the family's
+intermediate size.
 
-A model says its variant in the field `attar_ffn` of its config. No class of transformers computes
-it, so the file names a model_type that transformers does not know: AutoModel then refuses the
-folder instead of drawing the missing maps at random.
+The variant is stored in the field `attar_ffn` of a model's config. No transformers class implements
+it, so the file has a model_type that transformers does not know: AutoModel then rejects the folder
+instead of initializing the missing maps at random.
 
 Source: Lee, "Exploring the Limits of Small Language Models" (UCB/EECS-2023-141), figure 3.1;
 `merged` is its future work.
@@ -37,9 +32,9 @@ from attar.config import Config
 from attar.errors import ModelError
 
 FIELD = "attar_ffn"
-"""Of a model's config."""
+"""Field of a model's config."""
 FILE_PREFIX = "attar_"
-"""Before the model_type of a variant, in `config.json` only."""
+"""Prefix of a variant's model_type, in `config.json` only."""
 
 VariantName = Literal[
     "skip",
@@ -53,27 +48,29 @@ VariantName = Literal[
     "attention_only",
 ]
 LostNorm = Literal["none", "own", "between"]
-"""Which norm a variant drops: none, the feed-forward's own, or the one between attention and
+"""The norm that a variant drops: none, the feed-forward's own, or the one between attention and
 feed-forward. In a pre-norm block the last two are the same."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """What stands in a feed-forward's place."""
+    """A replacement for a feed-forward."""
 
     maps: int
-    """Linear maps in a row; 0: no feed-forward."""
+    """Number of consecutive linear maps; 0: no feed-forward."""
     has_relu: bool = False
     encoder_only: bool = False
     lost_norm: LostNorm = "none"
     follows_attention: bool = False
-    """The maps follow attention's output map at once and are a part of its branch."""
+    """Whether the maps directly follow attention's output map, as part of its branch."""
     folds_into: VariantName | None = None
-    """None: there is nothing to fold."""
+    """The variant it can be folded into; None: it cannot be folded."""
 
     @property
     def is_linear_ffn(self) -> bool:
-        """A linear map of what the feed-forward reads, so least squares can find it."""
+        """Whether it is a linear map of the feed-forward's input, so that it can be fitted by least
+        squares.
+        """
         is_own = not self.follows_attention and self.lost_norm == "none"
         return is_own and self.maps > 0 and not self.has_relu
 
@@ -93,26 +90,26 @@ NAMES: tuple[VariantName, ...] = get_args(VariantName)
 
 
 class FfnSettings(Config):
-    """The field of a model's config."""
+    """The variant field of a model's config."""
 
     variant: VariantName
     expansion: float | None = Field(default=None, gt=0, le=64)
-    """F / hidden size of `2w` and `3w`; None: the family's own intermediate size."""
+    """F / hidden size for `2w` and `3w`; None: the family's intermediate size."""
 
     @property
     def row(self) -> Variant:
         return VARIANTS[self.variant]
 
     def plain(self) -> dict[str, Any]:
-        """As a config holds it."""
+        """As plain data for a config."""
         return self.model_dump(exclude_none=True)
 
 
 def settings_in(config: Mapping[str, Any], where: str) -> FfnSettings | None:
-    """The variant that a config names; None: the feed-forward is the family's own.
+    """The variant in a config; None: the family's own feed-forward.
 
     Raises:
-        ModelError: a variant that attar does not have.
+        ModelError: an unknown variant.
     """
     found = config.get(FIELD)
     if found is None:
@@ -127,7 +124,7 @@ def settings_in(config: Mapping[str, Any], where: str) -> FfnSettings | None:
 
 
 def type_in_memory(model_type: str) -> str:
-    """transformers' name of the type that a `config.json` names.
+    """transformers' name of the model_type in a `config.json`.
 
     Example:
         >>> type_in_memory("attar_t5"), type_in_memory("t5")
@@ -137,7 +134,7 @@ def type_in_memory(model_type: str) -> str:
 
 
 def type_in_file(config: Mapping[str, Any]) -> str:
-    """The type that the `config.json` of a model names.
+    """The model_type to write to a model's `config.json`.
 
     Example:
         >>> type_in_file({"model_type": "t5", "attar_ffn": {"variant": "1w"}})

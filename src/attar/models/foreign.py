@@ -1,20 +1,20 @@
-"""The task of any model folder: its `task.json`, or what the config of a model that was fine-tuned
-elsewhere says without ambiguity. A folder of sentence-transformers says how it makes vectors
+"""The task of any model folder: its `task.json`, or what can be inferred unambiguously from the
+config of a model that was fine-tuned elsewhere. A sentence-transformers folder defines its pooling
 (`attar.models.sources.sentence_transformers`).
 
     label_names  id2label            objective  problem_type, or regression for one label
     input_names  the tokenizer       max_length the tokenizer's limit, at most the positions
 
-Many tokenizers have no limit, which transformers writes as 1e30: then a text may fill the
-positions. Where positions are relative or rotary they limit nothing either, and 512 tokens are
-read. How many texts were cut is said wherever a model answers.
+Many tokenizers have no limit, which transformers stores as 1e30: the number of positions is then
+the limit. Relative and rotary positions set no limit either, and 512 tokens are read. The number of
+truncated texts is reported wherever a model is used.
 
-An encoder-decoder with a language head turns text to text. How it chooses words is in
-`generation_config.json`, or, in older folders, in `config.json` itself; transformers counts the
-start token into a length, we do not.
+An encoder-decoder with a language head generates text. Its generation settings are in
+`generation_config.json` or, in older folders, in `config.json`; transformers includes the start
+token in lengths, attar does not.
 
-Left out: several numbers at once, which are refused. The metrics are not known, so the data's own
-are used, and thresholds of labels are 0.5.
+Models with several numbers as output are rejected. Metrics are unknown, so the data's are used;
+label thresholds are 0.5.
 """
 
 from __future__ import annotations
@@ -35,13 +35,14 @@ from attar.tasks.task import MAX_TOKENS, TASK_FILE, Generation, Task
 from attar.untrusted import has_entry, read_json
 
 MAX_LENGTH = 512
-"""Tokens, where neither tokenizer nor positions limit them."""
+"""Maximum number of tokens if neither tokenizer nor positions limit them."""
 MAX_NEW_TOKENS = 128
-"""Tokens written, where neither file says it: transformers' own 20 are too few for a summary."""
+"""Maximum number of generated tokens if no file sets it: transformers' default of 20 is too low for
+a summary."""
 
 
 def says_its_task(folder: Path) -> bool:
-    """Whether a model folder says what it is for: by `task.json`, by the files of
+    """Whether a model folder defines its task: by `task.json`, by the files of
     sentence-transformers, or by the head in its config."""
     if has_entry(folder / TASK_FILE) or is_sentence_model(folder):
         return True
@@ -52,15 +53,16 @@ def says_its_task(folder: Path) -> bool:
 
 
 def task_of(folder: Path) -> Task:
-    """What a model folder is for: its `task.json`, or what its config says.
+    """The task of a model folder: its `task.json`, or what its config implies.
 
     Raises:
-        ArtifactError: the file is damaged; there is none, and the model has no head that says it.
-        ModelError: a config that describes no task that attar knows.
+        ArtifactError: the file is damaged; or there is none, and the model has no head that implies
+            a task.
+        ModelError: the config describes no supported task.
     """
     if has_entry(folder / TASK_FILE):
         return Task.read(folder)
-    from attar.models.architecture import config_of, input_names_of  # loads transformers
+    from attar.models.architecture import config_of, input_names_of  # imports transformers
 
     plain = read_config(folder)
     if is_sentence_model(folder):
@@ -86,7 +88,7 @@ def _kinds_of_head(architecture: str) -> list[Kind]:
 def _labelled_task(
     folder: Path, plain: Mapping[str, Any], config: Any, names: tuple[str, ...]
 ) -> Task:
-    """The task of a model with a head for classes, or for a number."""
+    """The task of a model with a classification or regression head."""
     count = config.num_labels
     problem = config.problem_type
     kinds = _kinds_of_head(plain["architectures"][0])
@@ -115,7 +117,7 @@ def _labelled_task(
 
 
 def _embedding_task(folder: Path, config: Any, names: tuple[str, ...]) -> Task:
-    """The task of a model that sentence-transformers opens."""
+    """The task of a sentence-transformers model."""
     found = read_sentence_model(folder)
     positions = max_tokens_of(config)
     longest = _max_length(folder, positions)
@@ -130,7 +132,7 @@ def _embedding_task(folder: Path, config: Any, names: tuple[str, ...]) -> Task:
 
 
 def _input_names(folder: Path, names: tuple[str, ...]) -> tuple[str, ...]:
-    """What transformers would feed the model: segments only where the tokenizer gives them."""
+    """The inputs that transformers would use: segment ids only if the tokenizer returns them."""
     if "token_type_ids" in names and has_entry(folder / TOKENIZER_FILE):
         return names if takes_segments(folder) else names[:2]
     return names
@@ -168,7 +170,7 @@ def _language_task(
     positions = max_tokens_of(config)
     return Task(
         objective=_kinds_of_head(plain["architectures"][0])[0].name,
-        # running text is read in windows, so that nothing is lost where no position limits them
+        # running text is read in windows, so a limit truncates nothing if positions are unlimited
         max_length=min(_max_length(folder, positions), positions or MAX_LENGTH),
         input_names=names,
     )
@@ -179,12 +181,12 @@ TASK_OF: Mapping[Graph, Callable[[Path, Mapping[str, Any], Any, tuple[str, ...]]
     "causal": _language_task,
     "encoder_decoder": _text_task,
 }
-"""How the model runs → what makes the task of (folder, its plain config, transformers' config,
-the model's inputs)."""
+"""How the model runs → function (folder, its plain config, transformers' config, the model's
+inputs) → task."""
 
 
 def _max_length(folder: Path, positions: int | None) -> int:
-    """Tokens after which texts are cut; the rule is in this module's docstring."""
+    """Number of tokens to which texts are truncated, by the rule in the module's docstring."""
     file = folder / "tokenizer_config.json"
     said = read_settings(file).get("model_max_length") if has_entry(file) else None
     limits = [] if positions is None else [positions]

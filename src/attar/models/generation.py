@@ -1,10 +1,10 @@
-"""Text from an encoder-decoder: one way to generate, for calibration and for evaluation alike.
+"""Text generation with an encoder-decoder, in the same way for calibration and evaluation.
 
-The text depends on how each token is chosen, and defaults for that differ from version to version.
-So the task (`Generation`) has all of the settings, and only the ids of special tokens are taken
-from the model. Always deterministic: beam search or greedy, never sampled.
+The text depends on how each token is chosen, and the defaults differ between versions of
+transformers. So all settings are in the task (`Generation`), and only the ids of special tokens
+come from the model. Generation is always deterministic: beam search or greedy, never sampling.
 
-Shapes: B texts, S tokens written.
+Shapes: B texts, S generated tokens.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ def generate(
     *,
     use_cache: bool = True,
 ) -> Tensor:
-    """What `model` writes to each text: int64 (B, S), from the decoder's start token on, padded.
+    """Generate a text for each input: int64 (B, S), padded, including the decoder's start token.
 
     Raises:
-        ModelError: the task has no settings of generation.
+        ModelError: the task has no generation settings.
     """
     settings = task.generation
     if settings is None:
@@ -54,11 +54,11 @@ def generate(
 
 
 def tokens_read(written: Tensor, eos: int | Sequence[int]) -> Tensor:
-    """Which tokens of generated rows the decoder was fed: int64 (B, S), 1 and 0.
+    """Mask of the generated tokens that the decoder has read: int64 (B, S), 1 and 0.
 
-    Everything before the first end token, and without one all but the last token: what ends a text
-    is never read again. The start token may be the end token (as in BART), so place 0 is not an
-    end.
+    These are the tokens before the first end token or, without one, all but the last token: the
+    last token of a text is never read. The start token may equal the end token (as in BART), so
+    position 0 does not count as an end.
 
     Example:
         >>> tokens_read(torch.tensor([[2, 7, 2, 1], [2, 7, 8, 9]]), 2).tolist()
@@ -72,12 +72,13 @@ def tokens_read(written: Tensor, eos: int | Sequence[int]) -> Tensor:
 
 
 def start_of(model: PreTrainedModel, where: str | None = None) -> int:
-    """The token that the decoder reads first.
+    """The decoder's first input token.
 
     Args:
-        where: the model, for the message.
+        where: name of the model, for messages.
+
     Raises:
-        ModelError: the config names none.
+        ModelError: the config does not define it.
     """
     config = model.config
     start = getattr(config, "decoder_start_token_id", None)

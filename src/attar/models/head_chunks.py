@@ -1,12 +1,11 @@
-"""A language model up to its head: hidden states, and the head as numbers.
+"""Run a language model without its head, and compute logits for a few rows at a time.
 
-The logits of B texts of T tokens are B × T × V numbers; `attar.numerics.logits` computes what is
-wanted of them some rows at a time, if it is given what the head reads. The model is run by its own
-code, whatever its family: only the Linear that makes logits is watched, and given no row of what it
-would read. What the family's code does to its output (a scale, a soft cap) is read from the config.
-
-A head whose logits are made in yet another way is recognized by a trial on a few tokens: it then
-gives whole logits.
+The logits of B texts of T tokens are B × T × V numbers; given the input of the head,
+`attar.numerics.logits` computes the needed ones a few rows at a time. The model runs its own code,
+whatever its family: only the Linear that computes logits is hooked, and gets an input without rows.
+What the family's code does to its output (a scale, a soft cap) is read from the config. A head that
+computes logits in yet another way is detected by a test on a few tokens, and full logits are
+computed instead.
 """
 
 from __future__ import annotations
@@ -24,29 +23,29 @@ from attar.models.heads import logits_in
 from attar.numerics.logits import Head, HeadLogits, Logits
 
 TRIED = 8
-"""Tokens of the trial."""
+"""Number of tokens in the test."""
 LARGE = 100.0
-"""To this the largest logit of the trial is brought."""
+"""The largest logit in the test is scaled to this value."""
 SAME = 1e-4
-"""Largest difference of logits, absolute and relative: float32 sums in another order."""
+"""Maximum difference of logits, absolute and relative: float32 sums in another order."""
 
 _tried: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
-"""Whether a model's logits are those of `_head_of`."""
+"""Whether a model's logits equal those of `_head_of`."""
 
 
 def has_plain_head(model: PreTrainedModel) -> bool:
-    """Whether a model's logits can be computed some rows at a time."""
+    """Whether a model's logits can be computed for a few rows at a time."""
     return _head_of(model) is not None and _is_own(model)
 
 
 def run_to_logits(
     model: PreTrainedModel, inputs: Mapping[str, Tensor], **settings: Any
 ) -> tuple[Any, Logits]:
-    """What the model gives for a batch, and its logits as `logits_in` has them: lazy ones where its
-    head allows it, and of shape (B, 0) where it has none.
+    """Run the model on a batch; return its output and its logits, as in `logits_in`. Logits are
+    lazy if the head allows it, and have shape (B, 0) without a head.
 
     Args:
-        settings: of the model's call, beside its inputs.
+        settings: further arguments of the model's call.
     """
     if has_plain_head(model):
         return _run_to_lazy(model, inputs, **settings)
@@ -61,8 +60,8 @@ def run_to_logits(
 def run_to_head(
     model: PreTrainedModel, inputs: Mapping[str, Tensor], **settings: Any
 ) -> tuple[Any, Tensor]:
-    """What the model gives for a batch, with logits of no token, and what its language head would
-    have read, (B, T, D): whatever stands before the head (a last norm, T5's scaling) is in it."""
+    """Run the model on a batch; return its output, with logits for no token, and the input of its
+    language head, (B, T, D), after everything before the head (a last norm, T5's scaling)."""
     with _head_reads(model, lambda hidden: hidden[:, :0]) as seen:  # logits of no token
         raw = model(**inputs, **settings)
     return raw, seen[0]
@@ -72,7 +71,9 @@ def run_to_head(
 def _head_reads(
     model: PreTrainedModel, change: Callable[[Tensor], Tensor]
 ) -> Generator[list[Tensor]]:
-    """For a while the language head reads what `change` makes of its input, which is kept."""
+    """While active, replace the language head's input by `change` of it; yields the original
+    inputs.
+    """
     seen: list[Tensor] = []
 
     def read(_: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -88,16 +89,16 @@ def _head_reads(
 
 
 def _head_of(model: PreTrainedModel) -> Head | None:
-    """The head, if it is a Linear that nothing was added to."""
+    """The head, if it is an unmodified Linear."""
     linear: Any = model.get_output_embeddings()
     if type(linear) is not nn.Linear or linear._forward_hooks or linear._forward_pre_hooks:
         return None
     config: Any = model.config
     scale = (getattr(config, "logit_scale", None) or 1.0) / (
         getattr(config, "logits_scaling", None) or 1.0
-    )  # Cohere's and Granite's
+    )  # in Cohere and Granite
     bias: Tensor | None = linear.bias
-    added: Tensor | None = getattr(model, "final_logits_bias", None)  # BART's
+    added: Tensor | None = getattr(model, "final_logits_bias", None)  # in BART
     if added is not None:
         bias = added[0] if bias is None else bias + added[0]
     return Head(linear.weight, bias, scale, getattr(config, "final_logit_softcapping", None))
@@ -116,7 +117,7 @@ def _run_to_lazy(
 
 
 def _is_own(model: PreTrainedModel) -> bool:
-    """Whether the logits of `_head_of` are the model's own, found out at the first call."""
+    """Whether the logits of `_head_of` equal the model's own; tested at the first call."""
     if model not in _tried:
         was_training = model.training
         model.eval()
@@ -133,7 +134,7 @@ def _agrees(model: PreTrainedModel) -> bool:
         inputs["decoder_input_ids"] = ids
     _, logits = _run_to_lazy(model, inputs)
     every = torch.ones_like(ids).nonzero(as_tuple=True)
-    # large logits, as after training: a soft cap would not show in those of a new model
+    # large logits, as after training: otherwise a soft cap would have no visible effect
     largest = float(logits[every].abs().max())
     factor = LARGE / largest if 0 < largest < LARGE else 1.0
     with _head_reads(model, lambda hidden: factor * hidden):

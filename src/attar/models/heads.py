@@ -1,9 +1,9 @@
-"""A checkpoint's classification head against the classes that a task asks for: by name, or refused.
+"""Match a checkpoint's classification head with the classes of a task, by name.
 
 A head is a Linear whose row c scores class c, so a head trained with the same classes in another
-order is made right by reordering its rows; `labels` says when two names are one class. Classes that
-cannot be matched are refused. A head of another kind of model (one that labels tokens) only shares
-the name, and is left out.
+order is corrected by reordering its rows; `labels` defines when two names are the same class.
+Classes that cannot be matched are an error. A head for another kind of task (one that labels
+tokens) shares only the name, and is ignored.
 """
 
 from __future__ import annotations
@@ -24,31 +24,33 @@ from attar.tasks.task import Task
 HEAD_ROWS = re.compile(
     r"(classifier|score|classification_head|qa_outputs)(\.out_proj)?\.(weight|bias)"
 )
-"""Names of the last Linear of a head for classes, in all families that the anatomy knows."""
+"""Names of the last Linear of a classification head, in all supported families."""
 HEAD = re.compile(r"(pre_classifier|classifier|score|classification_head|qa_outputs)\.")
 TOKEN_HEADS = ("classifier", "qa_outputs")
-"""Linears that read the last norm at every token, in all families; a classifier of texts has a map
-in front of the first."""
+"""Linears applied to the last norm at every token, in all families. A classifier of texts has
+another map before the first of these."""
 SHARED_HEAD = re.compile(r"head\.")
-"""Maps before a classifier that a masked language model has too, and so may have trained."""
+"""Maps before a classifier that also exist in a masked language model, and so may be
+pre-trained."""
 
 
 def answers_tokens(model: nn.Module) -> bool:
-    """Whether a model's head, be it for tags or for parts of a text, answers every token."""
+    """Whether a model's head makes a prediction for every token, for tags or for parts of a
+    text."""
     heads = tuple(end for k in KINDS.values() if k.answers_tokens for end in k.heads)
     return type(model).__name__.endswith(heads)
 
 
 def logits_in(outputs: Any) -> Tensor | None:
-    """The logits among what a model gives: (B, C), or (B, T, C) of a head that answers every token,
-    the first and the last of an answer side by side; None: it has no head."""
+    """The logits in a model's output: (B, C), or (B, T, C) for a head with a prediction per token,
+    with start and end logits of an answer stacked; None: it has no head."""
     if getattr(outputs, "start_logits", None) is not None:
         return torch.stack([outputs.start_logits, outputs.end_logits], dim=-1)
     return getattr(outputs, "logits", None)
 
 
 class OtherClassesError(ModelError):
-    """A head for other classes than the task's; only a student could train another in its place."""
+    """The head has other classes than the task; only a student could train a new one instead."""
 
 
 def reconciled_head(
@@ -58,6 +60,7 @@ def reconciled_head(
 
     Args:
         config: the checkpoint's `config.json`, whose `id2label` names the head's rows.
+
     Raises:
         OtherClassesError: the checkpoint has a head for other classes.
     """
@@ -100,7 +103,7 @@ def without_head(
     """The tensors without a classification head, and a note for the user.
 
     Raises:
-        ModelError: what is to be learned has no such head.
+        ModelError: the task has no classification head.
     """
     if task is None or task.kind.graph != "one_pass":
         what = "no task is known" if task is None else f"the objective is {task.objective}"
@@ -116,7 +119,7 @@ def without_head(
 
 
 def _names(config: Mapping[str, Any], count: int) -> tuple[str, ...]:
-    """The names of the head's rows; placeholders where the config has none."""
+    """The names of the head's rows; placeholders if the config has none."""
     given = config.get("id2label") or {}
     names = {int(i): str(name) for i, name in given.items()}
     return tuple(names.get(i, f"LABEL_{i}") for i in range(count))

@@ -1,10 +1,10 @@
-"""From a folder of files to a model in float32 and eval mode, or an error that says what is wrong.
+"""Load a model folder in float32 and eval mode, or raise an error that states the problem.
 
-The files are vetted first (`safe_files`) and their tensors are handed to transformers as a
-dictionary, so that nothing else in the folder (an adapter, a pickle, a Python file) can be picked
-up on the way. Every weight the architecture has must be in the file with the right shape; only a
-head, and a pooler in front of it, may be new: they are drawn from `seed` alone. A classifier whose
-head was trained for other classes is reconciled by the classes' names or refused (`heads`).
+The files are checked first (`safe_files`), and their tensors are passed to transformers as a
+dictionary, so nothing else in the folder (an adapter, a pickle, a Python file) is loaded. Every
+weight of the architecture must be in the file with the right shape; only a head, and a pooler
+before it, may be new: they are initialized from `seed` alone. A classification head trained for
+other classes is matched by class names, or an error is raised (`heads`).
 """
 
 from __future__ import annotations
@@ -60,15 +60,15 @@ from attar.untrusted import has_entry
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model in memory, where it came from, and what it is for."""
+    """A model in memory, with its origin and its task."""
 
     model: PreTrainedModel
     folder: Path
-    """Where its tokenizer files are."""
+    """Folder of its tokenizer files."""
     task: Task | None
-    """None: not fine-tuned for a task that attar knows of."""
+    """None: not fine-tuned for a task that attar supports."""
     notes: tuple[str, ...] = ()
-    """What the user should know about how it was loaded; show it with `progress.warn`."""
+    """Notes for the user about how it was loaded, to be shown with `progress.warn`."""
 
 
 def load_model(
@@ -82,17 +82,17 @@ def load_model(
     """Load a model folder in float32 and eval mode.
 
     Args:
-        task: what its head is for; None: what the folder says (`task_of`), or, where it holds no
-            classifier, the bare architecture of `config.json`.
-        attention: "eager" computes probabilities that hooks can see; both give the same outputs to
+        task: task of its head; None: the folder's own task (`task_of`) or, without a classifier,
+            the bare architecture in `config.json`.
+        attention: "eager" computes probabilities that hooks can access; outputs are equal up to
             rounding.
-        seed: where the weights of a new head come from.
-        new_head: leave the checkpoint's classification head out, whatever its classes; needs a
-            task.
+        seed: for the weights of a new head.
+        new_head: drop the checkpoint's classification head, whatever its classes; needs a task.
+
     Raises:
-        ModelError: unknown architecture, weights that are missing or do not fit, a head for other
+        ModelError: unknown architecture, missing or mismatched weights, or a head for other
             classes.
-        ArtifactError: damaged or refused files.
+        ArtifactError: damaged files, or files that are not allowed.
     """
     files = read_model_files(folder)
     own_task = task is None and says_its_task(folder)
@@ -134,11 +134,13 @@ def build_model(
     attention: Attention = "sdpa",
     first_look: Callable[[LoadedModel], Iterable[Mapping[str, Tensor]]] | None = None,
 ) -> LoadedModel:
-    """What a recipe's reference stands for: a loaded model, a part of it, or a random one.
+    """The model that a recipe's reference describes: a loaded model, a part of one, or a random
+    one.
 
     Args:
-        first_look: batches of inputs, on which is measured what may go when a model is narrowed;
-            None: its weights decide.
+        first_look: batches of inputs for importance measurements when a model is narrowed; None:
+            use the weights only.
+
     Raises:
         ModelError, ArtifactError, UsageError: as `resolve_model`, `load_model` and `changed`.
     """
@@ -163,7 +165,8 @@ def build_model(
 
 
 def save_model(loaded: LoadedModel, folder: Path) -> None:
-    """Write a model folder that `load_model` and transformers read, tokenizer and task included.
+    """Write a model folder that `load_model` and transformers can read, including tokenizer and
+    task.
 
     Raises:
         ResourceError: the disk is full.
@@ -179,13 +182,15 @@ def save_model(loaded: LoadedModel, folder: Path) -> None:
 
 
 def save_config(config: PreTrainedConfig, folder: Path) -> None:
-    """Write the `config.json` of a model whose weights are written elsewhere."""
+    """Write the `config.json` of a model whose weights are written separately."""
     config.save_pretrained(folder)
     _name_type(folder)
 
 
 def _name_type(folder: Path) -> None:
-    """In a `config.json` just written: a type that transformers refuses, where it is a variant."""
+    """In a new `config.json`, set a model_type that transformers rejects, if the model has an FFN
+    variant.
+    """
     file = folder / CONFIG_FILE
     config = read_settings(file)
     if type_in_file(config) != config["model_type"]:
@@ -193,7 +198,7 @@ def _name_type(folder: Path) -> None:
 
 
 def write_reader(loaded: LoadedModel, folder: Path) -> None:
-    """Write what reads the model's texts, and its task.
+    """Write a model's tokenizer files and its task.
 
     Raises:
         ResourceError: the disk is full.
@@ -212,7 +217,8 @@ def write_reader(loaded: LoadedModel, folder: Path) -> None:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """The bars and load reports of transformers off for a while; we say what matters in them."""
+    """Silence transformers' progress bars and load reports; what matters in them is reported
+    here."""
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -226,7 +232,7 @@ def quiet_transformers() -> Iterator[None]:
 
 @contextmanager
 def _own_randomness(seed: int, purpose: str) -> Iterator[None]:
-    """Random numbers that depend on the seed alone; the caller's continue untouched afterwards."""
+    """Random numbers that depend only on the seed; the caller's generator is unaffected."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(seed, purpose))
         yield
@@ -236,7 +242,7 @@ def _read_tensors(files: ModelFiles) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for file in files.weights:
         try:
-            # a copy: the loaded tensors are a map of the file and would change with it
+            # copied, because loaded tensors are a map of the file and would change with it
             tensors |= {name: tensor.clone() for name, tensor in load_file(file).items()}
         except SafetensorError as error:
             raise ArtifactError(
@@ -249,12 +255,13 @@ def _read_tensors(files: ModelFiles) -> dict[str, Tensor]:
 def check_length(
     config: PreTrainedConfig, max_length: int | None, who: str, *, made_for: bool = False
 ) -> None:
-    """Refuse texts longer than a learned table of positions, before one makes the model fail.
+    """Raise if texts are longer than a learned table of positions, on which the model would fail.
 
     Args:
-        made_for: where no table limits them, refuse texts longer than those it was made for.
+        made_for: without such a table, raise if texts are longer than those the model was made for.
+
     Raises:
-        ModelError: with both lengths.
+        ModelError: states both lengths.
     """
     longest = max_tokens_of(config)
     if longest is None and made_for:
@@ -269,10 +276,10 @@ def check_length(
 def _check_fit(
     model: PreTrainedModel, info: Mapping[str, Any], folder: Path, *, head_is_due: bool
 ) -> None:
-    """Refuse a checkpoint that leaves a part to chance, or holds blocks the config does not count.
+    """Raise if a checkpoint leaves weights uninitialized, or has more blocks than the config.
 
     Args:
-        head_is_due: the head must be in the file too.
+        head_is_due: whether the head must be in the file too.
     """
     prefix = f"{model.base_model_prefix}."
     known = {_pattern(name, prefix) for name in model.state_dict()}
@@ -308,13 +315,13 @@ def _check_fit(
 
 
 def _has_head_for(task: Task, folder: Path) -> bool:
-    """Whether attar wrote the folder for a task with the same head; under another one, such as that
-    of a masked language model, a new head is learned."""
+    """Whether attar wrote the folder for a task with the same head. Under another head, such as
+    that of a masked language model, a new head is initialized."""
     return has_entry(folder / TASK_FILE) and Task.read(folder).kind.heads == task.kind.heads
 
 
 def _pattern(name: str, prefix: str) -> str:
-    """A weight's name without its block number: leftovers of other heads match none of ours."""
+    """A weight's name without block numbers. Leftovers of other heads match no known pattern."""
     return re.sub(r"\d+", "#", name.removeprefix(prefix))
 
 

@@ -3,17 +3,18 @@
     { size = "104M", family = "qwen2", tokenizer = "corpus" }
     { size = "tiny-64", family = "t5", tokenizer = "corpus" }
 
-A size is a shape; a family says which sizes it takes and which fields spell them.
+A size is a shape; a family defines its sizes and their config fields.
 
-Decoders: all families of a size have about as many parameters outside the embeddings. A gated FFN
-has three matrices, and GPT-2's, which has two, is half as wide again. A Mamba block is a mixer
-alone, about half of a transformer block, so there are as many as come nearest to the size.
-The names 104M to 1.2B are those of MiniPLM (arXiv 2410.17215), which count Qwen's 151,936 tokens.
+Decoders: all families of a size have about the same number of parameters outside the embeddings. A
+gated FFN has three matrices; GPT-2's has two and is 1.5 times as wide. A Mamba block is only a
+mixer, about half of a transformer block, so the number of blocks is chosen to come closest to the
+size. The names 104M to 1.2B are those of MiniPLM (arXiv 2410.17215), which count Qwen's 151,936
+tokens.
 
 Encoder-decoders: the names are those of UCB/EECS-2023-141, with the head size after them. Its
 Table 3.1 gives heads of 32 to Tiny, Mini and Small, and the parameters of heads of 64.
 
-The vocabulary is the tokenizer's, so a size has no total of its own.
+The vocabulary is the tokenizer's, so a size has no fixed total.
 """
 
 from __future__ import annotations
@@ -26,30 +27,32 @@ from typing import Any, Generic, TypeVar
 Size = TypeVar("Size")
 
 ROTARY_POSITIONS = 8192
-"""Rotary positions have no table, so a high limit costs nothing; train steps read no more."""
+"""Rotary positions need no table, so a high limit costs nothing; train steps use shorter texts."""
 LEARNED_POSITIONS = 1024
-"""Rows of a learned table: MiniPLM's length."""
+"""Number of rows in a learned table of positions: MiniPLM's length."""
 EXPAND, CONV_KERNEL, STATE_SIZE = 2, 4, 16
-"""Of Mamba (arXiv 2312.00752)."""
+"""Mamba's (arXiv 2312.00752)."""
 STATE_SIZE_2, HEAD_SIZE_2 = 128, 64
-"""Of Mamba-2 (arXiv 2405.21060), with one group."""
+"""Mamba-2's (arXiv 2405.21060), with one group."""
 
 
 @dataclass(frozen=True)
 class DecoderSize:
-    """A shape: the widths of every block, and their number."""
+    """A shape: the widths of every block, and the number of blocks."""
 
     hidden_size: int
     intermediate_size: int
-    """Of a gated FFN."""
+    """For a gated FFN."""
     num_hidden_layers: int
     num_attention_heads: int
     tie_word_embeddings: bool = True
-    """The head is the embedding table."""
+    """Whether the head shares the embedding table."""
 
     @property
     def num_matrix_weights(self) -> int:
-        """Outside the embeddings: four square maps and a gated FFN in every block."""
+        """Number of weights outside the embeddings: four square maps and a gated FFN in every
+        block.
+        """
         width, ffn = self.hidden_size, self.intermediate_size
         return self.num_hidden_layers * (4 * width**2 + 3 * width * ffn)
 
@@ -59,7 +62,7 @@ DECODER_SIZES: Mapping[str, DecoderSize] = {
     "pico": DecoderSize(128, 352, 4, 4),  # 0.8 M outside the embeddings
     "nano": DecoderSize(192, 512, 6, 6),  # 2.7 M
     "micro": DecoderSize(320, 864, 6, 10),  # 7.4 M
-    # arXiv 2410.17215; tied or not as the names' totals have it: 103.5, 203, 247, 464 and 1,160 M
+    # arXiv 2410.17215; tied or not so that totals fit the names: 103.5, 203, 247, 464 and 1,160 M
     "104M": DecoderSize(512, 1408, 8, 8),  # 25.7 M
     "200M": DecoderSize(768, 2112, 12, 12),  # 86.7 M
     "300M": DecoderSize(768, 2112, 18, 12),  # 130 M
@@ -70,15 +73,15 @@ DECODER_SIZES: Mapping[str, DecoderSize] = {
 
 @dataclass(frozen=True)
 class EncoderDecoderSize:
-    """A shape: the widths of every block, and their number."""
+    """A shape: the widths of every block, and the number of blocks."""
 
     hidden_size: int
     intermediate_size: int
     num_hidden_layers: int
-    """Of the encoder, and of the decoder."""
+    """Of the encoder, and also of the decoder."""
     num_attention_heads: int
     head_size: int
-    """Heads may be wider or narrower together than the hidden size."""
+    """The heads together may be wider or narrower than the hidden size."""
 
 
 _T5_SHAPES = {
@@ -174,7 +177,7 @@ def _t5(size: EncoderDecoderSize) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class SizedFamily(Generic[Size]):
-    """The sizes that a family has, and the config of each."""
+    """The sizes of a family, and their configs."""
 
     sizes: Mapping[str, Size]
     fields: Callable[[Size], dict[str, Any]]
@@ -195,5 +198,5 @@ FAMILIES_OF_SIZES: Mapping[str, SizedFamily[Any]] = {
 
 
 def config_of_size(size: str, family: str) -> dict[str, Any]:
-    """The config of a named size, without its vocabulary."""
+    """The config of a named size, without the vocabulary."""
     return {"model_type": family, **FAMILIES_OF_SIZES[family].config_of(size)}

@@ -1,4 +1,4 @@
-"""The head of a model that does not exist yet, and what the model costs under it."""
+"""The head of a model that does not exist yet, and the model's cost with it."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from attar.tasks.task import Generation, Task
 
 @dataclass(frozen=True)
 class Head:
-    """What stands on top of a model."""
+    """The head on top of a model."""
 
     num_labels: int | None
-    """Width of a classifier's; None: words are predicted, or vectors are made."""
+    """Number of outputs of a classification head; None: a language head, or an embedding model."""
     words: Kind | None = None
-    """For what words are predicted."""
+    """Task of a language head."""
     embedding: Embedding | None = None
-    """How vectors are made, without a head."""
+    """Settings of an embedding model, which has no head."""
     kind: Kind | None = None
-    """What a classifier's head answers; None: classes of texts, or a number."""
+    """Task of a classification head; None: classification of texts, or regression."""
 
 
 def cost_under(head: Head | None, config: Mapping[str, Any]) -> Cost:
-    """Cost of a config's model under a head; None: under the one that its `architectures` name.
+    """Cost of a config's model with a head; None: with the head in its `architectures`.
 
     Raises:
-        ModelError: the config is not of a known model, or its model has no such head.
+        ModelError: the config's model is not supported, or has no such head.
     """
     if head is None:
         return cost_from_config(config)

@@ -1,22 +1,24 @@
-"""Text drawn from a causal language model, a batch of rows at a time.
+"""Sample text from a causal language model, a batch of rows at a time.
 
-The problem: what a row says must depend on its prompt and its seed alone, not on the rows that
-share its batch, nor on how often the run was killed. A generator of the whole batch cannot promise
-that. The idea: each row brings its random numbers u_1 … u_S, uniform in [0, 1), and token t is
-drawn by inverting the distribution function,
+The problem: a row's text must depend only on its prompt and its seed, not on other rows in its
+batch or on how often the run was interrupted. A random generator for the whole batch cannot
+guarantee that. The idea: each row has its own random numbers u_1 … u_S, uniform in [0, 1), and
+token t is sampled by inverting the cumulative distribution,
 
     y_t = min { v : Σ_{w ≤ v} p(w) > u_t · Σ_w p(w) }
 
-so a rounding error of the probabilities changes a token only where u_t lies that near to a step.
+so a rounding error in the probabilities changes a token only if u_t is very close to a step.
 
-    p = softmax(z / temperature)                              of one model
-    p = mix · p_teacher + (1 − mix) · p_model                 of two (arXiv 2306.08543, §2.2)
+    p = softmax(z / temperature)                              with one model
+    p = mix · p_teacher + (1 − mix) · p_model                 with two (arXiv 2306.08543, §2.2)
 
-then the `top_k` likeliest tokens remain, and of these the fewest that have `top_p` of the mass.
+Then only the `top_k` most likely tokens are kept, and of these the smallest set with at least
+`top_p` of the mass.
 
-The prompt is read once: attention keeps its keys and values, Mamba its state, both in transformers'
-own caches. Only the last position goes through the head, and a row that has ended leaves the batch.
-Left out: beam search (`attar.models.generation`), penalties for repetition.
+The prompt is read once: attention keeps its keys and values, Mamba its state, in transformers' own
+caches. The head is applied only to the last position, and finished rows leave the batch.
+
+Not supported: beam search (`attar.models.generation`), repetition penalties.
 
 Letters: B rows · T tokens of the prompts · S new tokens · V vocabulary.
 """
@@ -38,46 +40,46 @@ from attar.models.head_chunks import run_to_logits
 from attar.seeds import generator
 
 CANDIDATES = 1024
-"""Tokens among which the nucleus is looked for first; sorting a whole vocabulary costs more than
-the head."""
+"""Number of tokens in which the nucleus is searched first; sorting a whole vocabulary takes longer
+than the head."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How each token is drawn."""
+    """Sampling settings."""
 
     temperature: float = 1.0
-    """0: the likeliest token."""
+    """0: always the most likely token."""
     top_k: int | None = None
     """None: all tokens."""
     top_p: float = 1.0
     end_ids: tuple[int, ...] = ()
-    """A row ends after the first of these."""
+    """A row ends after the first of these tokens."""
     min_new_tokens: int = 0
-    """Before so many, no end token is drawn."""
+    """Minimum number of tokens before an end token."""
     vocabulary: int | None = None
-    """Only ids below it are drawn: a table of embeddings may be longer than the vocabulary. None:
-    every id of the model."""
+    """Sample only ids below it, because an embedding table may be longer than the vocabulary. None:
+    all ids of the model."""
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """What was drawn after each prompt."""
+    """The tokens sampled after each prompt."""
 
     ids: Tensor
     """int64 (B, S); 0 after the end of a row."""
     lengths: Tensor
-    """int64 (B,): tokens of each row, its end token included."""
+    """int64 (B,): number of tokens of each row, including its end token."""
     log_p: Tensor
-    """float64 (B, S): of each token under the distribution it was drawn from, after temperature,
-    mixing and cutting; 0 after the end of a row."""
+    """float64 (B, S): log-probability of each token under the distribution it was sampled from,
+    after temperature, mixing, top_k and top_p; 0 after the end of a row."""
     log_each: tuple[Tensor, ...]
-    """The same under the model alone, and under the teacher alone, before cutting."""
+    """The same under the model alone, and under the teacher alone, before top_k and top_p."""
 
 
 def row_uniforms(seed: int, rows: Sequence[int], new_tokens: int) -> Tensor:
     """The random numbers of some rows, float64 (B, S), each a function of (seed, row) alone. More
-    tokens are the same numbers, and more of them.
+    tokens extend the same sequence.
 
     Args:
         rows: a number for each row, such as its place in a corpus or its digest.
@@ -87,8 +89,8 @@ def row_uniforms(seed: int, rows: Sequence[int], new_tokens: int) -> Tensor:
 
 
 def has_cache(model: PreTrainedModel) -> bool:
-    """Whether a model can continue from where it was; otherwise `sample` reads everything again for
-    each token."""
+    """Whether a model has a cache to continue from; otherwise `sample` reads the whole text again
+    for each token."""
     return _cache_name(model) is not None
 
 
@@ -105,18 +107,19 @@ def sample(
     use_cache: bool = True,
     before_token: Callable[[], None] = lambda: None,
 ) -> Drawn:
-    """Draw tokens after each prompt.
+    """Sample tokens after each prompt.
 
     Args:
-        model: a decoder in eval mode, as is the teacher; both with the same tokens.
+        model: a decoder in eval mode, like the teacher; both with the same tokenizer.
         input_ids, attention_mask: int64 (B, T), prompts of at least one token, padded on the left.
-        uniforms: (B, S), as `row_uniforms` gives them; S tokens are drawn at most.
-        teacher, mix: tokens are drawn from mix · p_teacher + (1 − mix) · p_model.
-        use_cache: False reads all tokens again for each new one.
+        uniforms: (B, S), from `row_uniforms`; at most S tokens are sampled.
+        teacher, mix: sample from mix · p_teacher + (1 − mix) · p_model.
+        use_cache: False: read the whole text again for each new token.
         before_token: called before each token of all rows; may raise to stop.
+
     Raises:
-        NonFiniteError: a model's logits are NaN or infinite; says whose, the student's being those
-            of `model` where there is a teacher.
+        NonFiniteError: a model's logits are NaN or infinite; states which model's ("student" for
+            `model` if there is a teacher).
     """
     device = model.device
     uniforms = uniforms.to(device, torch.float64)
@@ -154,7 +157,7 @@ def sample(
 
 
 class Reader:
-    """A model that is given some tokens after the others."""
+    """A model that reads tokens incrementally."""
 
     def __init__(self, model: PreTrainedModel, attention_mask: Tensor, use_cache: bool) -> None:
         self._model = model
@@ -167,7 +170,7 @@ class Reader:
         self._reads_positions = "position_ids" in accepted
 
     def read(self, ids: Tensor) -> Tensor:
-        """Logits (B, V) after the next tokens of each row, (B, T)."""
+        """Read the next tokens of each row, (B, T); return the logits (B, V) after them."""
         new_mask = torch.ones_like(ids) if self._prompt_mask is None else self._prompt_mask
         self._prompt_mask = None
         self._mask = torch.cat([self._mask, new_mask], dim=1)
@@ -175,7 +178,7 @@ class Reader:
             self._ids = ids = torch.cat([self._ids, ids], dim=1)
         inputs = {"input_ids": ids}
         if self._cache is None or self._cache_name == "past_key_values":
-            inputs["attention_mask"] = self._mask  # a state has seen the padding, and wants no more
+            inputs["attention_mask"] = self._mask  # a state has already processed the padding
         if self._reads_positions:
             positions = self._mask.cumsum(dim=1) - 1
             inputs["position_ids"] = positions.clamp(min=0)[:, -ids.shape[1] :]
@@ -189,20 +192,20 @@ class Reader:
         return logits[rows, torch.full_like(rows, ids.shape[1] - 1)]
 
     def forget_last(self) -> None:
-        """Forget the last token of every row. A state of one size stays as it is."""
+        """Drop the last token of every row from the cache. A state of fixed size is not changed."""
         self._mask = self._mask[:, :-1]
         if self._cache_name == "past_key_values" and _grows(self._cache):
             self._cache.crop(-1)
 
     def keep(self, rows: Tensor) -> None:
-        """Forget all rows but these."""
+        """Drop all rows except these."""
         self._mask, self._ids = self._mask[rows], self._ids[rows]
         if self._cache is not None:
             self._cache.reorder_cache(rows)
 
 
 def _grows(cache: Any) -> bool:
-    """Whether each token read makes the cache longer, as long as no window is full."""
+    """Whether the cache grows with each token, that is, no sliding window is full."""
     layers = cache.layers
     return all(
         layer.is_croppable
@@ -212,14 +215,14 @@ def _grows(cache: Any) -> bool:
 
 
 def _cache_name(model: PreTrainedModel) -> str | None:
-    """What a model's code calls what it keeps of the tokens before; None: it keeps nothing."""
+    """Name of the cache argument of a model's `forward`; None: it has no cache."""
     accepted = inspect.signature(model.forward).parameters
     return next((name for name in ("past_key_values", "cache_params") if name in accepted), None)
 
 
 def _log_each(logits: Sequence[Tensor], sampling: Sampling, forbidden: Tensor) -> list[Tensor]:
-    """Log-probabilities before mixing and cutting of the tokens that the first model has, float64
-    (B, V) of each model; what a padded table of another has beyond them is left out."""
+    """Log-probabilities of each model before mixing, top_k and top_p, float64 (B, V), for the
+    tokens of the first model; further ids of another model's padded table are dropped."""
     found: list[Tensor] = []
     names = ("student", "teacher") if len(logits) > 1 else ("model",)
     for name, given in zip(names, logits, strict=True):
@@ -236,7 +239,9 @@ def _log_each(logits: Sequence[Tensor], sampling: Sampling, forbidden: Tensor) -
 
 
 def _draw(p: Tensor, uniforms: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
-    """A token for each row of probabilities (B, V), and the log of its probability: (B,) each."""
+    """Sample a token for each row of probabilities (B, V); return the tokens and their
+    log-probabilities, (B,) each.
+    """
     if sampling.temperature == 0:
         tokens = p.argmax(dim=-1)
         return tokens, torch.zeros_like(uniforms)
@@ -247,14 +252,16 @@ def _draw(p: Tensor, uniforms: Tensor, sampling: Sampling) -> tuple[Tensor, Tens
         p = _nucleus(p, sampling.top_p)
     below = p.cumsum(dim=-1)
     total = below[:, -1:]
-    # u · total may be rounded up to the total, after which there is no token
+    # rounding u · total may give total, beyond which there is no token
     wanted = torch.minimum(uniforms[:, None] * total, total.nextafter(torch.zeros_like(total)))
     tokens = torch.searchsorted(below, wanted, right=True)
     return tokens[:, 0], (p.gather(-1, tokens) / total).log()[:, 0]
 
 
 def _nucleus(p: Tensor, top_p: float) -> Tensor:
-    """The fewest likeliest tokens of each row with at least `top_p` of its mass; others have 0."""
+    """Keep the smallest set of most likely tokens with at least `top_p` of each row's mass; others
+    become 0.
+    """
     wanted = top_p * p.sum(dim=-1, keepdim=True)
     columns = p.shape[-1]
     for candidates in (min(CANDIDATES, columns), columns):

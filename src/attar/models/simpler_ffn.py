@@ -1,12 +1,12 @@
-"""A model with a simpler feed-forward, made of another one's weights.
+"""Make a model with simpler feed-forwards from another model's weights.
 
-Everything but the feed-forwards is copied. A chain that is a linear map of what the feed-forward
-reads starts from the best one: least squares between what the old feed-forward read and gave on
-real tokens, all blocks measured in one pass over the old model (`numerics.linear_fit`). The others
-start at random.
+Everything except the feed-forwards is copied. A chain that is a linear map of the feed-forward's
+input is initialized by least squares between inputs and outputs of the old feed-forward on real
+tokens; all blocks are measured in one pass over the old model (`numerics.linear_fit`). Other chains
+are initialized at random.
 
-Left out: fitting a block on the inputs that the blocks already replaced would give it, which takes
-a pass over the texts for each.
+Not supported: fitting a block on the inputs it gets from blocks that are already replaced, which
+would take one pass over the texts per block.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from attar.numerics.linear_fit import LinearFit, chain_of
 from attar.seeds import derive_seed
 
 RIDGE = 1e-6
-"""Of the mean variance of a channel: enough for channels that never vary, and no more."""
+"""Relative to the mean variance of a channel: just enough for channels that never vary."""
 
 
 def with_simpler_ffn(
@@ -42,13 +42,14 @@ def with_simpler_ffn(
     batches: Iterable[Batch] | None = None,
     seed: int = 0,
 ) -> PreTrainedModel:
-    """The model with the feed-forward that a reference asks for; `model` stays as it is.
+    """The model with the feed-forwards of a reference; `model` is not changed.
 
     Args:
         batches: inputs of the model, on which a linear chain is fitted.
-        seed: where new maps come from.
+        seed: for the weights of new maps.
+
     Raises:
-        ModelError: the feed-forward was replaced before, or there is nothing to fit it to.
+        ModelError: the feed-forward is already a variant, or there is no data to fit it.
     """
     settings = reference.ffn_settings
     assert settings is not None
@@ -78,7 +79,7 @@ def with_simpler_ffn(
 
 
 def with_variant(model: PreTrainedModel, settings: FfnSettings) -> PreTrainedModel:
-    """A variant with random maps of its own and all other weights of `model`."""
+    """A variant with random new maps, and all other weights of `model`."""
     config: Any = copy.deepcopy(model.config)
     setattr(config, FIELD, settings.plain())
     model_class: Any = variant_class(stock_class(model))
@@ -114,10 +115,10 @@ def take_shared_(model: PreTrainedModel, state: Mapping[str, Tensor]) -> None:
 def fitted(
     model: PreTrainedModel, settings: FfnSettings, batches: Iterable[Batch]
 ) -> dict[str, tuple[Tensor, Tensor | None]]:
-    """Block → the best linear map in its feed-forward's place, and its bias.
+    """Block → the best linear map in place of its feed-forward, and its bias.
 
     Raises:
-        ModelError: no batch, or the feed-forward was replaced before.
+        ModelError: there are no batches, or the feed-forward is already a variant.
     """
     parts = parts_of(model)
     names = {row.name for row in stacks_with(family_of(model).stacks, settings)}
@@ -142,7 +143,7 @@ def fitted(
 
 
 def _pair(fit: LinearFit) -> tuple[Any, Any]:
-    """What watches a feed-forward's input, and what watches its output after it."""
+    """Hooks for a feed-forward's input, and for its output afterwards."""
     seen: list[Tensor] = []
 
     def real(tensor: Tensor, mask: Tensor | None) -> Tensor:

@@ -1,11 +1,12 @@
-"""The two stages of writing, apart: what reads a text, and what writes one more token after it.
+"""The two stages of text generation as separate functions: reading a text, and generating one more
+token.
 
-    prefill        of an encoder-decoder its encoder; of a decoder alone a pass over the text that
-                   keeps keys and values, with the head on the last token only
+    prefill        an encoder-decoder's encoder; for a decoder only, a pass over the text that
+                   fills the cache, with the head on the last token only
     decode_step    the next token of each row; after an encoder, the one after the start token
 
-Each can be called any number of times and does the same work every time: a step's own keys and
-values are cut off again. A state of one size (Mamba, a full sliding window) moves on instead.
+Each can be called any number of times and does the same work every time: the keys and values that a
+step adds are removed again. A state of fixed size (Mamba, a full sliding window) advances instead.
 """
 
 from __future__ import annotations
@@ -24,15 +25,15 @@ from attar.models.sampling import Reader, has_cache
 
 @dataclass(frozen=True)
 class Stages:
-    """Both stages on one batch of texts."""
+    """Both stages for one batch of texts."""
 
     prefill: Callable[[], object]
     decode_step: Callable[[], object]
 
 
 def stages_of(model: PreTrainedModel, ids: Tensor, mask: Tensor) -> Stages | None:
-    """The stages on texts (B, T) without padding; None: the model keeps nothing of what it read, so
-    it has no steps.
+    """The stages for texts (B, T) without padding; None: the model has no cache, so there are no
+    steps.
 
     Args:
         model: with a language head, in eval mode.

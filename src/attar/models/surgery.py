@@ -1,9 +1,10 @@
-"""A smaller model made of whole blocks of a bigger one.
+"""Make a smaller model from whole blocks of a larger one.
 
-Everything but the blocks is copied, so keeping all blocks gives the same outputs. Three things hold
-on to a block's number and are put right: the count in the config, `layer_idx` (where a decoder's
-cache keeps the block's keys), and in T5 the table of relative positions, which block 0 owns and all
-blocks use. Encoder-decoder models: the same block numbers are kept in both stacks.
+Everything except the blocks is copied, so keeping all blocks gives the same outputs. Three things
+depend on a block's number and are corrected: the count in the config, `layer_idx` (where a
+decoder's cache stores the block's keys), and T5's table of relative positions, which belongs to
+block 0 and is used by all blocks. In an encoder-decoder, the same block numbers are kept in both
+stacks.
 """
 
 from __future__ import annotations
@@ -31,14 +32,15 @@ def changed(
     batches: Iterable[Batch] | None = None,
     seed: int = 0,
 ) -> PreTrainedModel:
-    """The model that a reference makes of another one: blocks first, then width, then simpler
+    """Apply the changes of a reference to a model: first blocks, then widths, then simpler
     feed-forwards.
 
     Args:
-        batches: inputs of the model, on which is measured what matters; see `narrowed`.
-        seed: where new maps come from.
+        batches: inputs of the model for importance measurements; see `narrowed`.
+        seed: for the weights of new maps.
+
     Raises:
-        ModelError: the model has not what is to be kept.
+        ModelError: the model does not have the parts to keep.
     """
     if reference.keep_blocks is not None:
         model = keep_blocks(model, reference.keep_blocks)
@@ -51,12 +53,14 @@ def changed(
 
 
 def keep_blocks(model: PreTrainedModel, blocks: Sequence[int]) -> PreTrainedModel:
-    """A new model with copies of the given blocks, counted from 0; `model` stays as it is.
+    """A new model with copies of the given blocks, numbered from 0; `model` is not changed.
 
     Args:
-        blocks: distinct and rising; in an encoder-decoder model they are kept in both stacks.
+        blocks: distinct and increasing; in an encoder-decoder they apply to both stacks.
+
     Raises:
-        ModelError: a block does not exist, or the order is not rising, or the family is unknown.
+        ModelError: a block does not exist, the order is not increasing, or the family is not
+            supported.
     """
     anatomy = anatomy_of(model)
     for stack in anatomy.stacks:
@@ -64,7 +68,7 @@ def keep_blocks(model: PreTrainedModel, blocks: Sequence[int]) -> PreTrainedMode
         _check_first(stack, blocks)
     _check_scaling(model, blocks)
     dropped = [block for block in anatomy.blocks if block.index not in blocks]
-    # deepcopy takes what the memo holds for a copy already made: dropped blocks are never copied
+    # deepcopy treats objects in the memo as already copied, so dropped blocks are never copied
     memo: dict[int, Any] = {id(block.module): nn.Identity() for block in dropped}
     smaller = copy.deepcopy(model, memo)
     for stack in anatomy.stacks:
@@ -82,7 +86,7 @@ def _check_blocks(stack: Stack, blocks: Sequence[int]) -> None:
 
 
 def _check_first(stack: Stack, blocks: Sequence[int]) -> None:
-    """ModernBERT's first block has no norm before its attention, and only the first."""
+    """ModernBERT's first block, and only this one, has no norm before its attention."""
     if stack.row.first_norm is not None and blocks[0] != 0:
         raise ModelError(
             f"keep_blocks {list(blocks)} leaves block 0 out, the only one of this family that "
@@ -91,7 +95,8 @@ def _check_first(stack: Stack, blocks: Sequence[int]) -> None:
 
 
 def _check_scaling(model: PreTrainedModel, blocks: Sequence[int]) -> None:
-    """GPT-2 can divide scores by the block's number: a block moved would be another function."""
+    """GPT-2 can divide scores by the block's number, so moving a block would change its
+    function."""
     moved = list(blocks) != list(range(len(blocks)))
     if moved and getattr(model.config, "scale_attn_by_inverse_layer_idx", False):
         raise ModelError(
@@ -102,7 +107,7 @@ def _check_scaling(model: PreTrainedModel, blocks: Sequence[int]) -> None:
 
 
 def _shorten_(smaller: PreTrainedModel, stack: Stack, blocks: Sequence[int]) -> None:
-    """Cut one stack of the copy to the kept blocks, and renumber them."""
+    """Reduce one stack of the copy to the kept blocks, and renumber them."""
     parent, _, name = stack.blocks_fqn.rpartition(".")
     holder = smaller.get_submodule(parent)
     copies: Any = getattr(holder, name)
@@ -114,7 +119,7 @@ def _shorten_(smaller: PreTrainedModel, stack: Stack, blocks: Sequence[int]) -> 
     owner, _, bias = (stack.shared_bias or "").rpartition(".")
     inside = owner.removeprefix(f"{stack.blocks[0].fqn}.")
     if stack.shared_bias is not None and inside != owner and blocks[0] != 0:
-        # the new first block owns the table of relative positions that the dropped one had
+        # the new first block gets the table of relative positions of the dropped one
         giver, taker = stack.blocks[0].module.get_submodule(inside), kept[0].get_submodule(inside)
         setattr(taker, bias, copy.deepcopy(getattr(giver, bias)))
         taker.has_relative_attention_bias = True
@@ -122,7 +127,7 @@ def _shorten_(smaller: PreTrainedModel, stack: Stack, blocks: Sequence[int]) -> 
 
 
 def _recount_(smaller: PreTrainedModel, stacks: Sequence[Stack], blocks: Sequence[int]) -> None:
-    """Every config in the model (T5's stacks have their own) gets the new count of blocks."""
+    """Set the new number of blocks in every config of the model (T5's stacks have their own)."""
     configs: dict[int, Any] = {
         id(module.config): module.config
         for module in smaller.modules()

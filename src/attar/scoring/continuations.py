@@ -1,4 +1,4 @@
-"""A text and what may follow it, as tokens: what is fed to a language model, and what it predicts.
+"""Pairs of context and continuation as tokens: the input of a language model, and its targets.
 
 The tokens are those of lm-evaluation-harness, so that log-likelihoods can be compared one by one:
 
@@ -7,9 +7,9 @@ The tokens are those of lm-evaluation-harness, so that log-likelihoods can be co
     continuation tokens   those of context + continuation, after as many as the context has
     fed                   both, the last token excepted; of what is too long, the beginning is lost
 
-Source: lm-evaluation-harness 0.4.13, `api/model.py` and `models/huggingface.py`.
-*Differs from it*: a continuation of no tokens, and a tokenizer that ends every text with a special
-token, are refused before any work is done; there they are an assertion, and a wrong number.
+Source: lm-evaluation-harness 0.4.13, `api/model.py` and `models/huggingface.py`. *Differs from it*:
+a continuation without tokens, and a tokenizer that ends every text with a special token, are
+rejected in advance; there, the former fails an assertion and the latter gives a wrong number.
 
 Imports no torch. Letters: N requests.
 """
@@ -30,32 +30,32 @@ from attar.transformers_tokenizer import read_as_transformers
 Pair = tuple[str, str]
 """Context and continuation."""
 Groups = Sequence[Sequence[int]]
-"""Requests whose texts begin alike, by their numbers; every number once."""
+"""Requests whose texts have the same beginning, by index; every index occurs once."""
 LENGTHS = ("n_positions", "max_position_embeddings", "n_ctx")
-"""Where a config says how many tokens a model reads, in the order in which they are asked."""
+"""Fields of a config with the maximum number of tokens, in the order in which they are checked."""
 USUAL_LENGTH = 2048
-"""Where neither config nor tokenizer says it."""
+"""Maximum number of tokens, if neither config nor tokenizer defines it."""
 SAID = 60
-"""Characters of a text that a message repeats."""
+"""Maximum number of characters of a text in a message."""
 
 
 @dataclass(frozen=True)
 class Continuation:
     fed: tuple[int, ...]
-    """What the model reads."""
+    """Input tokens of the model."""
     targets: tuple[int, ...]
-    """What it predicts at the last places of `fed`."""
+    """Tokens that the last positions of `fed` predict."""
     lost: int = 0
-    """Tokens of the context's beginning that did not fit."""
+    """Number of tokens cut off at the beginning of the context."""
 
     @property
     def first(self) -> int:
-        """The place in `fed` that predicts the first target."""
+        """Position in `fed` that predicts the first target."""
         return len(self.fed) - len(self.targets)
 
 
 def most_tokens(config: Any, model_folder: Path) -> int:
-    """How many tokens a model is fed at most.
+    """Maximum number of input tokens of a model.
 
     Args:
         config: transformers' config of the model.
@@ -69,14 +69,15 @@ def most_tokens(config: Any, model_folder: Path) -> int:
 
 
 def encode_pairs(model_folder: Path, pairs: Sequence[Pair], limit: int) -> list[Continuation]:
-    """Each pair as the model reads it.
+    """Tokenize each pair for the model.
 
     Args:
-        limit: tokens the model is fed at most.
+        limit: maximum number of input tokens.
+
     Raises:
-        ModelError: the tokenizer ends texts with a special token, joins a continuation with its
-            context, or has no token to stand for an empty context.
-        DataError: a continuation has more tokens than the model reads.
+        ModelError: the tokenizer ends texts with a special token, merges a continuation with its
+            context, or has no token to use for an empty context.
+        DataError: a continuation has more tokens than the model can read.
     """
     reader = _Reader(model_folder)
     moved = [_with_spaces_moved(pair) for pair in pairs]
@@ -96,17 +97,17 @@ def encode_pairs(model_folder: Path, pairs: Sequence[Pair], limit: int) -> list[
 
 
 def common(requests: Sequence[Continuation], group: Sequence[int]) -> int:
-    """Tokens that all texts of a group begin with; 0 for a text alone."""
+    """Length of the common prefix of a group's texts, in tokens; 0 for a single text."""
     if len(group) < 2:
         return 0
     texts = [requests[i].fed for i in group]
-    first, last = min(texts), max(texts)  # all others lie between them in the order of tuples
+    first, last = min(texts), max(texts)  # all others lie between them in lexicographic order
     differs = (place for place, (a, b) in enumerate(zip(first, last, strict=False)) if a != b)
     return next(differs, min(map(len, texts)))
 
 
 class _Reader:
-    """A folder's tokenizer, used as the harness does."""
+    """A model's tokenizer, used as in the harness."""
 
     def __init__(self, model_folder: Path) -> None:
         self._folder = model_folder
@@ -114,7 +115,7 @@ class _Reader:
         built: Any = read_as_transformers(model_folder)
         bos, eos = built.bos_token_id, built.eos_token_id
         self._prefix: int | None = eos if bos is None else bos
-        # a text that begins with this token gets no special tokens
+        # a text that begins with this token gets no further special tokens
         self._opening = "" if self._prefix is None else built.decode(self._prefix)
         around = self._tokenizer.encode("a", add_special_tokens=True)
         if around.special_tokens_mask[-1:] == [1]:
@@ -128,7 +129,7 @@ class _Reader:
         """The tokens of each text.
 
         Args:
-            bare: of each text, whether it gets no special tokens; None: none of them.
+            bare: whether each text gets no special tokens; None: all get them.
         """
         without = [
             (bare is not None and bare[i]) or bool(self._opening and text.startswith(self._opening))
@@ -144,7 +145,7 @@ class _Reader:
         return [found[i] for i in range(len(texts))]
 
     def without_context(self, targets: list[int]) -> tuple[list[int], list[int]]:
-        """What is fed in the place of an empty context, and what is left to predict."""
+        """Input in place of an empty context, and the remaining targets."""
         if self._prefix is None:
             raise ModelError(
                 f"{self._folder} has neither bos_token nor eos_token, and an empty context needs "

@@ -1,11 +1,11 @@
-"""How diverse texts are: the Vendi score of a sample, by an encoder's embeddings.
+"""Diversity of texts: the Vendi score of a sample, from an encoder's embeddings.
 
-A Vendi score grows with its sample, so only samples of one size can be compared. Embeddings are an
-encoder's last states, averaged over the tokens of a text's beginning.
+A Vendi score grows with the sample, so only samples of the same size can be compared. Embeddings
+are an encoder's last hidden states, averaged over the tokens of a text's beginning.
 
-The interval is a delete-a-group jackknife: the score is computed again without each tenth of the
-sample, se² = (g − 1)/g · Σ (s₍ⱼ₎ − s̄)². It says how far another sample of the same texts would
-land.
+The confidence interval is a delete-a-group jackknife: the score is recomputed without each tenth of
+the sample, se² = (g − 1)/g · Σ (s₍ⱼ₎ − s̄)². It estimates the variation between samples of the same
+texts.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TEXTS_AT_ONCE = 32
 
 
 def scored_with_interval(embeddings: NDArray[np.floating]) -> dict[str, Any]:
-    """Vendi score of a sample, with the ends of its 95 % interval.
+    """Vendi score of a sample, with its 95 % confidence interval.
 
     Args:
         embeddings: (N, D), in random order.
@@ -50,11 +50,11 @@ def scored_with_interval(embeddings: NDArray[np.floating]) -> dict[str, Any]:
 def text_embeddings(
     config: Diversity, context: StepContext, texts: list[str]
 ) -> NDArray[np.float32]:
-    """Mean-pooled last states of each text's beginning, (N, D).
+    """Mean-pooled last hidden states of each text's beginning, (N, D).
 
     Raises:
         AttarError: the encoder cannot be used.
-        StoppedError: asked to stop.
+        StoppedError: a stop was requested.
     """
     loaded = build_model(config.model, context.inputs, context.recipe_folder, None, context.seed)
     model: Any = loaded.model.base_model

@@ -1,14 +1,14 @@
-"""Model folders, opened and scored alike whatever their form: float, simulated or deployed.
+"""A common interface to models in all forms: float, simulated or deployed.
 
     float        a model folder with model.safetensors      torch, eager mode, float32
     simulated    a model folder with qparams.json           torch, fake-quantized, float32
     openvino     an exported folder                         OpenVINO, no torch
     onnxruntime  an exported folder                         ONNX Runtime, no torch
 
-An exported folder of packed integers (format safetensors) is simulated too.
+An exported folder of packed integers (format safetensors) is also run as a simulated model.
 
 Code that measures models asks a `Form` for logits, size and cost and never checks which one it is.
-torch is imported for the first two only, so that the memory of a deployed model is its own.
+torch is imported only for the first two, so that the memory of a deployed model can be measured.
 Shapes: B texts, T tokens, C classes.
 """
 
@@ -49,21 +49,21 @@ FormName = Literal["float", "simulated", "openvino", "onnxruntime"]
 @dataclass(frozen=True)
 class WrittenTokens:
     ids: np.ndarray
-    """int64 (B, S), padded; special tokens included."""
+    """int64 (B, S), padded, including special tokens."""
     num_tokens: int
-    """Generated ones, end tokens included; padding is not counted."""
+    """Number of generated tokens, including end tokens, without padding."""
 
 
 class Form(ABC):
-    """A fine-tuned model, ready to answer."""
+    """A fine-tuned model for inference."""
 
     form: FormName
     folder: Path
-    """Where tokenizer.json, config.json and task.json are."""
+    """Folder with tokenizer.json, config.json and task.json."""
     task: Task
     num_params: int
     size_mib: float
-    """MiB of weights and graph; tokenizer excluded."""
+    """Size of weights and graph in MiB, without the tokenizer."""
 
     @cached_property
     def encoder(self) -> TextEncoder:
@@ -71,25 +71,27 @@ class Form(ABC):
 
     @cached_property
     def window_encoder(self) -> WindowEncoder:
-        """What reads long texts, for a model that answers every token."""
+        """Splits long texts into windows, for a model with a prediction per token."""
         return WindowEncoder(self.folder, self.task)
 
     def encode(self, texts: Sequence[tuple[str, ...]]) -> Encoded:
-        """Rows as the model reads them."""
+        """Tokenize rows for the model."""
         return self.encoder.encode(self.task.texts_read(texts))
 
     @abstractmethod
     def logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Logits (B, C), float32, of int64 inputs (B, T); of a model that answers with words, the
-        log-likelihoods of its classes' words, or the likeliest number (B, 1); of a causal language
-        model, (B, T, V), and of a head that answers every token, (B, T, C).
+        """Logits (B, C), float32, for int64 inputs (B, T).
+
+        For a model that generates label words: the log-likelihood of each class's word, or the most
+        likely number (B, 1). For a causal language model: (B, T, V). For a head with a prediction
+        per token: (B, T, C).
         """
 
     def padded(self, tokens: int) -> int:
         return tokens
 
     def generate(self, batch: Mapping[str, np.ndarray]) -> WrittenTokens:
-        """The texts that the model generates from int64 inputs (B, T).
+        """Generate text from int64 inputs (B, T).
 
         Raises:
             ModelError: the model does not generate text.
@@ -100,7 +102,8 @@ class Form(ABC):
         )
 
     def nats(self, ids: np.ndarray) -> np.ndarray:
-        """−log p of every token but the first of each row, float32 (B, T − 1), of int64 ids (B, T).
+        """−log p of every token except the first of each row, float32 (B, T − 1), for int64 ids (B,
+        T).
 
         Raises:
             ModelError: the model does not predict the next token.
@@ -122,11 +125,13 @@ class Form(ABC):
         )
 
     def nats_of_targets(self, inputs: Mapping[str, np.ndarray], labels: np.ndarray) -> np.ndarray:
-        """Σ −log p over the labels of each row, float64 (B,), of what a model that predicts hidden
-        tokens is fed, int64 (B, T) and, of a decoder behind an encoder, (B, S).
+        """Σ −log p over the labels of each row, float64 (B,), for a model that predicts hidden
+        tokens.
 
         Args:
-            labels: int64 (B, S); a negative one does not count.
+            inputs: int64 (B, T); for the decoder of an encoder-decoder, (B, S).
+            labels: int64 (B, S); negative ones are ignored.
+
         Raises:
             ModelError: the model predicts no hidden tokens.
         """
@@ -134,7 +139,11 @@ class Form(ABC):
 
     @property
     def start_id(self) -> int:
-        """What the decoder behind an encoder reads first. Raises: as `nats_of_targets`."""
+        """The decoder's first input token.
+
+        Raises:
+            ModelError: as `nats_of_targets`.
+        """
         raise self._hides_nothing()
 
     def _hides_nothing(self) -> ModelError:
@@ -145,20 +154,20 @@ class Form(ABC):
 
     @abstractmethod
     def flops(self, batch: int, tokens: int) -> int:
-        """FLOPs of one forward pass; a multiply-add is 2, in integers as in floats."""
+        """FLOPs of one forward pass; a multiply-add counts as 2, for integers as for floats."""
 
     def parts(self, tokens: int) -> dict[str, dict[str, int]]:
-        """Part → parameters, and FLOPs of one text; empty: the parts are not known."""
+        """Part → parameters, and FLOPs for one text; empty: the parts are unknown."""
         return {}
 
     def stages(self, batch: Mapping[str, np.ndarray]) -> Stages | None:
-        """Reading and writing apart, on int64 inputs (B, T); None: the model does not write, or not
-        token by token."""
+        """Separate encoding and decoding stages, for int64 inputs (B, T); None: the model does not
+        generate text token by token."""
         return None
 
 
 class TorchForm(Form):
-    """A float or simulated model, as plain eager torch runs it."""
+    """A float or simulated model in plain eager torch."""
 
     def __init__(self, folder: Path, form: FormName, threads: int | None) -> None:
         import torch
@@ -192,7 +201,7 @@ class TorchForm(Form):
 
     @cached_property
     def _words(self) -> LabelWords | None:
-        """The words of the classes; None: a classifier's head answers."""
+        """The label words of the classes; None: the model has a classification head."""
         from attar.scoring.label_words import LabelWords
 
         return LabelWords.of_task(self._model, self.folder, self.task)
@@ -250,13 +259,14 @@ class TorchForm(Form):
         if not task.kind.writes:
             if self._words is None or not self._model.config.is_encoder_decoder:
                 return super().generate(batch)
-            # its longest word and what ends it
+            # the longest label word, and end tokens
             longest = max(map(len, self._words.candidates.ids))
             task = task.model_copy(update={"generation": Generation(max_new_tokens=longest)})
         ids, mask = (torch.from_numpy(batch[name]) for name in ("input_ids", "attention_mask"))
         with torch_threads(self._threads):
             written = generate(self._model, task, ids, mask)
-        # what was read is one less than what was written: the start token in, the last one out
+        # the number of input tokens equals that of generated ones: start token included, last one
+        # excluded
         num_tokens = int(tokens_read(written, self._model.config.eos_token_id).sum())
         return WrittenTokens(written.numpy(), num_tokens)
 
@@ -305,12 +315,13 @@ class DeployedForm(Form):
 
 
 def open_form(path: Path, threads: int | None = None) -> Form:
-    """Open a step's artifact or a model folder, whichever form it has.
+    """Open a step's artifact or a model folder, in any form.
 
     Args:
-        threads: cores one call may use; None: the runtime's own choice.
+        threads: number of threads per call; None: the runtime's default.
+
     Raises:
-        ArtifactError: the folder is none of the four forms, or damaged.
+        ArtifactError: the folder is in none of the four forms, or damaged.
     """
     if has_entry(path / DEPLOY_FILE):
         return DeployedForm(path, threads)

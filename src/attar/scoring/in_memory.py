@@ -1,8 +1,9 @@
-"""What a torch model in memory answers to a batch: logits, or nats of tokens or of whole rows.
+"""Scorers of torch models in memory: logits, or nats of tokens or of whole rows.
 
 The model may be float, simulated or in training. It runs on its device, in eval mode and without
-gradients; its train mode is put back. `attar.scoring.label_words` has a third way to answer.
-Shapes: B rows, T tokens, C classes, V words.
+gradients; its train mode is restored. `attar.scoring.label_words` has a third kind of scorer.
+
+Shapes: B rows, T tokens, C classes, V vocabulary.
 """
 
 from __future__ import annotations
@@ -23,22 +24,22 @@ from attar.scoring.rows import Batch, Scorer
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode and no gradients for a while; the train mode is put back."""
+    """Switch to eval mode without gradients, and restore the train mode afterwards."""
     if not model.training:
         with torch.inference_mode():
             yield
         return
     model.eval()
     try:
-        with torch.no_grad():  # what the model caches meanwhile may be part of a backward pass
+        with torch.no_grad():  # not inference_mode: cached tensors may be used in a backward pass
             yield
     finally:
         model.train()
 
 
 def head_logits(model: PreTrainedModel) -> Scorer:
-    """Logits of a classifier or regressor, float32 (B, C); of a head that answers every token
-    (B, T, C), and of a language model (B, T, V)."""
+    """Logits of a classifier or regressor, float32 (B, C); of a head with a prediction per token,
+    (B, T, C); of a language model, (B, T, V)."""
 
     def answer(batch: Batch) -> np.ndarray:
         with evaluating(model):
@@ -51,10 +52,10 @@ def head_logits(model: PreTrainedModel) -> Scorer:
 
 
 def token_nats(model: PreTrainedModel, ids: np.ndarray) -> np.ndarray:
-    """−log p of every token but the first of each row, float32 (B, T − 1).
+    """−log p of every token except the first of each row, float32 (B, T − 1).
 
     Args:
-        ids: int64 (B, T) with T ≥ 2, without padding; the last token of a row is not fed.
+        ids: int64 (B, T) with T ≥ 2, without padding; the last token of a row is not read.
     """
     given = torch.from_numpy(ids).to(model.device)
     with evaluating(model):
@@ -71,9 +72,9 @@ def row_nats(
     """Σ −log p over the labelled tokens of each row, in nats, float64 (B,).
 
     Args:
-        inputs: as the model is fed; of an encoder-decoder, those of its decoder too.
+        inputs: of the model; for an encoder-decoder, including those of its decoder.
         labels: (B, S).
-        predicted: which of them count, (B, S).
+        predicted: which labels count, (B, S).
     """
     with evaluating(model):
         _, logits = run_to_logits(model, inputs, return_dict=True)

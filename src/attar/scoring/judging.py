@@ -1,8 +1,9 @@
-"""A metric of models in memory that all read the same labelled rows as the same tokens.
+"""A metric of models in memory that all read the same labelled rows with the same tokenizer.
 
-The rows are encoded once; then any variant of the model (quantized at some sites, with dimensions
-disabled) is scored on them. The studies and the choices of quantization judge this way, and give
-the metric that `evaluate` gives for the same model and rows.
+The rows are tokenized once; then any variant of the model (quantized at some sites, with dimensions
+disabled) is scored on them. The studies and quantization's choices use this; the metric equals that
+of `evaluate` for the same model and rows.
+
 Shapes: N rows, C classes.
 """
 
@@ -33,22 +34,22 @@ from attar.tasks.task import Task
 
 @dataclass(frozen=True)
 class Judge:
-    """Labelled rows, and the metric of a model's answers to them."""
+    """Labelled rows, and the metric of a model's predictions for them."""
 
     encoded: Encoded
     labels: np.ndarray
-    """(N,), sets of labels (N, C), or what else the metric compares answers with."""
+    """(N,), sets of labels (N, C), or other values that the metric compares predictions with."""
     columns: np.ndarray
-    """Column of the scores for each of the data's classes."""
+    """For each class of the data, its column in the scores."""
     metric: str
     batch_size: int
     context: StepContext
     scorer_of: Callable[[PreTrainedModel], Scorer] = head_logits
     cuts: ArrayLike = 0.0
-    """Of sets of labels, the score from which each is given."""
+    """For sets of labels: the score threshold of each label."""
     of_tokens: Callable[[np.ndarray], np.ndarray] | None = None
-    """Of a model that answers every token: its logits (tokens, C) → what the metric reads of each
-    row; None: it answers rows."""
+    """For a model with a prediction per token: its logits (tokens, C) → input of the metric for
+    each row; None: predictions are per row."""
 
     @classmethod
     def of_head(
@@ -61,15 +62,16 @@ class Judge:
         context: StepContext,
         batch_size: int,
     ) -> Judge:
-        """Of models with a head for classes, a number, tags or parts of a text.
+        """A judge for models with a head for classes, a number, tags or parts of a text.
 
         Args:
-            name: the model's, for messages.
-            folder: where its tokenizer is.
+            name: of the model, for messages.
+            folder: of its tokenizer.
             split: labelled rows of `data`.
+
         Raises:
             ModelError: the model is for another task or other classes than the data.
-            DataError: a metric of the data is not known.
+            DataError: a metric of the data is unknown.
         """
         is_known = data.metrics[0] in METRICS or task.kind.answers_tokens
         if task.kind.embeds or not is_known:
@@ -92,14 +94,15 @@ class Judge:
         return cls(encoded, split.labels, columns, metric, batch_size, context, cuts=cuts)
 
     def answers(self, model: PreTrainedModel, name: str) -> np.ndarray:
-        """What the model answers to each row now: classes or numbers, (N,), sets, (N, C), or what
-        else the metric reads.
+        """The model's current predictions for each row: classes or numbers (N,), sets (N, C), or
+        other input of the metric.
 
         Args:
             name: of this variant of the model, for progress and messages.
+
         Raises:
             NonFiniteError: a score is NaN or infinite.
-            StoppedError: the process was asked to stop.
+            StoppedError: a stop was requested.
         """
         batches = longest_first(self.encoded.lengths, self.batch_size)
         title = f"{self.context.name}: {name}"
@@ -112,12 +115,12 @@ class Judge:
         return predictions_from(found, f"model {name!r}", self.labels, self.cuts)
 
     def value(self, model: PreTrainedModel, name: str) -> float:
-        """The metric of the model's answers. Raises: as `answers`."""
+        """The metric of the model's predictions. Raises as `answers`."""
         return on_all_rows(self.metric, self.answers(model, name), self.labels)
 
 
 TokenRows = tuple[Encoded, np.ndarray, Callable[[np.ndarray], np.ndarray]]
-"""Windows, labels, and what makes answers of the logits of all tokens."""
+"""Windows, labels, and a function from the logits of all tokens to predictions."""
 
 
 def _tagged(folder: Path, task: Task, split: Split) -> TokenRows:
@@ -145,4 +148,4 @@ READ: Mapping[Answer, Callable[[Path, Task, Split], TokenRows]] = {
     "tags": _tagged,
     "quote": _quoted,
 }
-"""Shape of an answer of tokens → how rows are read and answered."""
+"""Form of a prediction per token → function that tokenizes rows and makes predictions."""

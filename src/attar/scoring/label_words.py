@@ -1,23 +1,25 @@
-"""Classes answered with words: how likely a language model finds each class's word.
+"""Classification with label words: the log-likelihood of each class's word under a language model.
 
-The problem: a language model answers with words, a metric needs classes. The idea: give each class
-a word, and let the word's log-likelihood be the class's score,
+The problem: a language model generates words, and a metric needs classes. The idea: give each class
+a word, and use the word's log-likelihood as the class's score,
 
-    score_c = Σ_s log p(w_{c,s} | read, w_{c,<s})         [ / number of tokens of w_c, if set ]
+    score_c = Σ_s log p(w_{c,s} | input, w_{c,<s})        [ / number of tokens of w_c, if set ]
 
-    decoder           read = the prompt's tokens; the word follows after a space. A prompt that is
-                      too long loses its beginning, so that the question at its end remains
-    encoder-decoder   read = the source, encoded once for all candidates; the word is a target, with
+    decoder           input = the prompt's tokens; the word follows after a space. A long prompt is
+                      truncated at its beginning, so that the question at its end remains
+    encoder-decoder input = the source, encoded once for all candidates; the word is a target with
                       the tokenizer's special tokens, as in training
 
-A row's texts are read in a template, which the model's task says, or a study.
-What the model is fed for a candidate is all of its tokens but the last. Where that is the beginning
-of what another candidate is fed, one pass serves both: candidates of one token cost a single pass
-of the prompt together. Equal words have equal scores; argmax takes the first.
+A row's texts are formatted with a template from the model's task or from a study.
 
-Left out: a prior to divide by (log p of the word after an empty prompt).
-Letters: B texts · T tokens read · C candidates · S tokens of a candidate · G different inputs · V
-words.
+The model reads all tokens of a candidate except the last. If that is a prefix of what another
+candidate needs, one pass serves both: all candidates of one token together take a single pass of
+the prompt. Equal words have equal scores; argmax takes the first.
+
+Not included: normalization by a prior (log p of the word after an empty prompt).
+
+Letters: B texts · T input tokens · C candidates · S tokens of a candidate · G distinct inputs · V
+vocabulary.
 """
 
 from __future__ import annotations
@@ -45,15 +47,15 @@ from attar.tasks.task import Task, filled
 
 @dataclass(frozen=True)
 class Candidates:
-    """Continuations as tokens, made once."""
+    """Tokenized candidates."""
 
     ids: tuple[tuple[int, ...], ...]
-    """C rows of at least one token."""
+    """C rows of at least one token each."""
 
     @property
     def inputs(self) -> tuple[tuple[int, ...], ...]:
-        """What has to be fed: each candidate without its last token, unless it is the beginning of
-        another's.
+        """Input sequences for the candidates: each without its last token, leaving out prefixes of
+        others.
 
         Example:
             >>> Candidates(((5,), (7,), (7, 8, 9))).inputs
@@ -68,7 +70,7 @@ class Candidates:
 
     @property
     def input_of(self) -> tuple[int, ...]:
-        """For each candidate the row of `inputs` that begins with what it is fed, (C,)."""
+        """For each candidate, the row of `inputs` that begins with its input, (C,)."""
         rows = self.inputs
         return tuple(
             next(i for i, row in enumerate(rows) if row[: len(ids) - 1] == ids[:-1])
@@ -78,19 +80,19 @@ class Candidates:
 
 @dataclass(frozen=True)
 class LabelWords:
-    """A template and the classes' words, as one model's tokenizer writes them."""
+    """A template and the label words of the classes, tokenized for one model."""
 
     template: str
-    """What a row's texts are read in, with {0} and {1} for them."""
+    """Format of a row's texts, with the placeholders {0} and {1}."""
     candidates: Candidates
-    """The classes' words."""
+    """The tokenized label words."""
 
     @classmethod
     def of(cls, model: PreTrainedModel, folder: Path, template: str, words: Sequence[str]) -> Self:
-        """Words as the tokenizer in `folder` writes them for this model.
+        """Tokenize label words for a model.
 
         Raises:
-            ModelError: a word has no token, or is joined with the end of the template.
+            ModelError: a word has no token, or is merged with the end of the template.
         """
         tokenizer = open_tokenizer(folder)
         if model.config.is_encoder_decoder:
@@ -99,16 +101,16 @@ class LabelWords:
 
     @classmethod
     def of_task(cls, model: PreTrainedModel, folder: Path, task: Task | None) -> Self | None:
-        """Words as the model was taught to name its classes; None: it answers otherwise."""
+        """The label words of a model's task; None: it has none."""
         if task is None or not task.label_words:
             return None
         return cls.of(model, folder, task.template, task.label_words)
 
     def render(self, texts: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
-        """Each row in the template.
+        """Fill each row into the template.
 
         Raises:
-            DataError: the template names a text that a row does not have.
+            DataError: the template refers to a text that a row does not have.
         """
         return [(filled(self.template, row),) for row in texts]
 
@@ -119,7 +121,9 @@ class LabelWords:
         texts: Sequence[tuple[str, ...]],
         max_length: int,
     ) -> Encoded:
-        """Rows as this model reads them, at most `max_length` tokens with a class's words."""
+        """Tokenize rows for the model, so that each has at most `max_length` tokens including a
+        label word.
+        """
         rendered = self.render(texts)
         if model.config.is_encoder_decoder:
             return TextEncoder.from_folder(folder, max_length, INPUTS).encode(rendered)
@@ -130,7 +134,7 @@ class LabelWords:
 def label_word_scores(
     model: PreTrainedModel, candidates: Candidates, *, per_token: bool = False
 ) -> Scorer:
-    """Log-likelihood of each class's words after each row, float32 (B, C)."""
+    """Log-likelihood of each label word after each row, float32 (B, C)."""
 
     def answer(batch: Batch) -> np.ndarray:
         with evaluating(model):
@@ -144,7 +148,7 @@ def label_word_scores(
 
 
 def target_candidates(tokenizer: Tokenizer, words: Sequence[str]) -> Candidates:
-    """Words as targets of an encoder-decoder, special tokens included."""
+    """Words as targets of an encoder-decoder, including special tokens."""
     return _checked([_ids(tokenizer, word, special=True) for word in words], words)
 
 
@@ -153,12 +157,12 @@ def following_candidates(
 ) -> Candidates:
     """Words as they follow a prompt, after one space.
 
-    They are cut from the tokens of a whole text, because some tokenizers write a word differently
-    at the beginning of a text.
+    They are cut from the tokens of a whole text, because some tokenizers treat the beginning of a
+    text differently.
 
     Raises:
-        ModelError: the template ends in a space, which belongs to the word; or the tokenizer joins
-            a word with what stands before it.
+        ModelError: the template ends in a space, which belongs to the word; or the tokenizer merges
+            a word with the text before it.
     """
     if template != template.rstrip():
         raise ModelError(
@@ -191,7 +195,8 @@ def word_scores(
 
     Args:
         input_ids, attention_mask: (B, T), padded on the right: prompts, or an encoder's sources.
-        per_token: divide by the candidate's number of tokens, so that long words are not worse off.
+        per_token: divide by the candidate's number of tokens, so that long words have no
+            disadvantage.
     """
     fed = candidates.inputs
     longest = max(map(len, fed))
@@ -210,7 +215,7 @@ def word_scores(
 def _after_source(
     model: PreTrainedModel, fed: Tensor, input_ids: Tensor, attention_mask: Tensor
 ) -> Tensor:
-    """log p of each next token, (B, G, S, V), of a decoder that reads the source by its encoder."""
+    """log p of each next token, (B, G, S, V), from an encoder-decoder with these sources."""
     texts, inputs = len(input_ids), len(fed)
     encoder: Any = model.get_encoder()
     states = encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
@@ -227,7 +232,7 @@ def _after_source(
 def _after_prompt(
     model: PreTrainedModel, fed: Tensor, input_ids: Tensor, attention_mask: Tensor
 ) -> Tensor:
-    """log p of each next token, (B, G, S, V), of a decoder after its prompts."""
+    """log p of each next token, (B, G, S, V), from a decoder after these prompts."""
     texts, inputs, steps = len(input_ids), len(fed), fed.shape[1] + 1
     lengths = attention_mask.sum(dim=1)
     ids = torch.nn.functional.pad(input_ids, (0, fed.shape[1])).repeat_interleave(inputs, dim=0)
@@ -245,7 +250,7 @@ def _after_prompt(
 
 
 def _ids(tokenizer: Tokenizer, text: str, *, special: bool) -> tuple[int, ...]:
-    """The tokens of a short text, whatever padding the tokenizer was saved with."""
+    """The tokens of a short text, without any padding that the tokenizer adds."""
     encoding = tokenizer.encode(text, add_special_tokens=special)
     real = zip(encoding.ids, encoding.attention_mask, strict=True)
     return tuple(token for token, is_real in real if is_real)

@@ -1,14 +1,14 @@
-"""How a model's outputs become comparable with the labels of a data set.
+"""Make a model's outputs comparable with the labels of a data set.
 
 The problem: logit 0 belongs to the model's class 0, and the data may number their classes
-differently. A model trained on (negative, positive) and data read as (positive, negative) give an
-accuracy of 1 − a, without an error. The idea: classes are matched by *name*, before anything is
-computed, and a model whose names cannot be matched is refused. Names match as they do where a head
-or a teacher is read (`tasks.labels`): every model that can be trained can be judged.
+differently. With a model trained on (negative, positive) and data read as (positive, negative), the
+accuracy would be 1 − a, without an error. The idea: classes are matched by *name*, before anything
+is computed, and a model whose names cannot be matched is rejected. Names match by the same rules as
+for heads and teachers (`tasks.labels`), so every model that can be trained can be evaluated.
 
     column of the logits for the data's class i = position of label_names[i] in the model's names
 
-Left out: guessing ("pos" for "positive"), because a wrong guess would swap classes again.
+Names are never guessed ("pos" for "positive"), because a wrong guess would swap classes again.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ MISMATCHED = ("validation_mismatched", "test_mismatched")
 
 
 def labelled_split(data: TextData, name: str) -> Split:
-    """A split with at least one row, each of which has a label (but of running text).
+    """A split with at least one row, in which every row has a label (except for running text).
 
     Raises:
-        DataError: there is no such split, it is empty, or rows lack their label; with the numbers.
+        DataError: there is no such split, it is empty, or rows have no label; states the numbers.
     """
     if name in MISMATCHED and name not in data.splits:
         rows = ", ".join(f"{key} ({len(value):,} rows)" for key, value in data.splits.items())
@@ -57,7 +57,7 @@ def labelled_split(data: TextData, name: str) -> Split:
 
 
 def known_metrics(data: TextData) -> tuple[str, ...]:
-    """The data's metrics, all of which can be computed.
+    """The data's metrics, after checking that all are known.
 
     Raises:
         DataError: an unknown metric, or no metric at all.
@@ -75,17 +75,20 @@ def known_metrics(data: TextData) -> tuple[str, ...]:
 def output_columns(
     model: str, task: Task, data: TextData, warn: Callable[[str], None]
 ) -> np.ndarray:
-    """Which columns of the model's logits hold the data's classes, in the data's order.
+    """The columns of the model's logits for the data's classes, in the data's order.
 
     Args:
-        model: its name, for the messages.
-        warn: told of classes that are not spelled alike.
-    Returns: int64 (C,); for a regression the one column, which a written text has not.
+        model: its name, for messages.
+        warn: called if class names are spelled differently.
+
+    Returns:
+        int64 (C,); for regression the single column, or none if the model writes numbers as text.
+
     Raises:
-        ModelError: another objective, texts where the model reads pairs or the reverse, or classes
-            whose names do not match.
+        ModelError: another objective, another number of texts per row, or class names that do not
+            match.
     """
-    # a cross-encoder from elsewhere is known by its head of one number
+    # a cross-encoder trained elsewhere is recognized by its head with one output
     ranks = data.kind.ranks and task.kind.is_score
     if task.objective != data.objective and not ranks:
         raise ModelError(
@@ -114,13 +117,14 @@ def output_columns(
 def predictions_from(
     scores: np.ndarray, model: str, labels: np.ndarray, cuts: ArrayLike = 0.0
 ) -> np.ndarray:
-    """What is predicted, in the form of the labels: classes (N,) int64, the first of equals;
-    numbers (N,) float64; or sets of labels as 0 and 1, (N, C) int8.
+    """Predictions in the form of the labels: classes (N,) int64, the first one on ties; numbers
+    (N,) float64; or sets of labels as 0 and 1, (N, C) int8.
 
     Args:
         scores: (N, C), columns in the data's order.
-        model: its name, for the message.
-        cuts: of sets, the score from which each label is given (`Task.cuts`), in the data's order.
+        model: its name, for messages.
+        cuts: for sets: the score threshold of each label (`Task.cuts`), in the data's order.
+
     Raises:
         NonFiniteError: a score of a class is NaN or infinite.
     """

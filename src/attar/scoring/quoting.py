@@ -1,14 +1,16 @@
-"""From scores of first and last tokens to the part of a text that answers a question, or to none.
+"""Extractive question answering: from scores of first and last tokens to the answer in a text, or
+none.
 
-    score of a part = logit of its first token as a beginning + that of its last token as an end
-    score of none   = the same of a window's first token, the least over the windows of a text
+    score of a span = logit of its first token as a beginning + that of its last token as an end
+    score of none   = the same of a window's first token, the minimum over the windows of a text
 
-The best part of at most `MAX_ANSWER_TOKENS` tokens over all windows is the answer. Every part is
-looked at; the published code takes the 20 best beginnings and ends first. The probability of an
-answer is its share among all parts and none.
+The answer is the best span of at most `MAX_ANSWER_TOKENS` tokens over all windows. All spans are
+considered; the published code first takes the 20 best beginnings and ends. The probability of an
+answer is its softmax share among all spans and "none".
 
-Training's validation, `evaluate` and an exported model all use it. Imports no torch.
-Letters: N rows, T tokens of a text in a window, L tokens of an answer at most.
+Used by training's validation, `evaluate` and exported models. Imports no torch.
+
+Letters: N rows, T tokens of a text in a window, L maximum number of tokens of an answer.
 """
 
 from __future__ import annotations
@@ -29,25 +31,25 @@ MEASURES = {"squad_f1": squad_f1, "exact_match": exact_match}
 
 @dataclass(frozen=True)
 class Quote:
-    """The best part of a text."""
+    """The best span of a text."""
 
     begin: int
     end: int
-    """First and last (exclusive) character; equal where the text has no token."""
+    """First and last (exclusive) character; equal if the text has no token."""
     no_answer: float
-    """Score of none minus that of this part."""
+    """Score of "none" minus the score of this span."""
     probability: float
-    """Of this part, 0 to 1."""
+    """Probability of this span, 0..1."""
     no_answer_probability: float
 
     def is_given(self, threshold: float | None) -> bool:
-        """Whether it is the answer, or there is none."""
+        """Whether this span is the answer, rather than "none"."""
         return self.begin < self.end and (threshold is None or self.no_answer <= threshold)
 
 
 @dataclass(frozen=True)
 class QuotedRows:
-    """Rows of a question and a text, as a model reads them."""
+    """Tokenized rows of a question and a text."""
 
     windows: Windows
     contexts: Sequence[str]
@@ -57,11 +59,11 @@ class QuotedRows:
         return cls(encoder.encode(texts), [text[-1] for text in texts])
 
     def quotes(self, logits: np.ndarray) -> list[Quote]:
-        """The best part of each row's text.
+        """The best span of each row's text.
 
         Args:
-            logits: of each token of `windows.encoded.ids`, as a beginning and as an end,
-                (tokens, 2).
+            logits: of each token of `windows.encoded.ids`, as a beginning and as an end, (tokens,
+                2).
         """
         first = self.windows.first
         return [
@@ -100,7 +102,7 @@ class QuotedRows:
         )
 
     def answers(self, quotes: Sequence[Quote], threshold: float | None) -> list[str]:
-        """The text of each answer; "" where none is given."""
+        """The text of each answer; "" if there is none."""
         return [
             context[quote.begin : quote.end] if quote.is_given(threshold) else ""
             for context, quote in zip(self.contexts, quotes, strict=True)
@@ -108,7 +110,9 @@ class QuotedRows:
 
 
 def _scores_of_parts(scores: np.ndarray) -> np.ndarray:
-    """Of each beginning and each length, (T, L); −∞ beyond the end of the text. Args: (T, 2)."""
+    """Score of each span by beginning and length, (T, L), from scores (T, 2); −∞ beyond the end of
+    the text.
+    """
     tokens = len(scores)
     longest = min(MAX_ANSWER_TOKENS, tokens)
     ends = np.concatenate([scores[:, 1], np.full(longest - 1, -np.inf)])
@@ -118,7 +122,7 @@ def _scores_of_parts(scores: np.ndarray) -> np.ndarray:
 def golds_of(
     texts: Sequence[tuple[str, ...]], marks: Sequence[Marks | None]
 ) -> list[tuple[str, ...]]:
-    """The answers of people to each row."""
+    """The gold answers of each row."""
     return [
         () if row is None else tuple(text[-1][begin:end] for begin, end, _ in row.marks)
         for text, row in zip(texts, marks, strict=True)
@@ -138,7 +142,7 @@ def agreement(
 def threshold_of(
     rows: QuotedRows, quotes: Sequence[Quote], golds: Sequence[Sequence[str]]
 ) -> float | None:
-    """The no-answer threshold with the largest F1 on these rows; None: all of them have answers."""
+    """The no-answer threshold with the highest F1 on these rows; None: every row has an answer."""
     has_answer = np.array([bool(of_row) for of_row in golds])
     if has_answer.all():
         return None

@@ -1,12 +1,13 @@
-"""The one loop from a model and rows to numbers for each row.
+"""The loop that computes numbers for each row with a model.
 
-    batches of rows, the longest first → the model's answer → back in the order of the rows
+    batches of rows, longest first → outputs of the model → back in the order of the rows
 
-Training's validation, `evaluate`, the studies, the choices of quantization and the parity gate all
-use it. They differ only in the `Scorer` they pass: `attar.scoring.in_memory` has those of torch
-models, `attar.scoring.forms` those of model folders. Sorted rows need hardly any padding, and with
-the longest first a batch that does not fit into memory fails at once. Imports no torch.
-Models that answer every token are scored by `score_tokens`.
+Used by training's validation, `evaluate`, the studies, quantization's choices and the parity gate,
+which differ only in their `Scorer`: `attar.scoring.in_memory` has those for torch models,
+`attar.scoring.forms` those for model folders. Sorted rows need little padding, and with the longest
+first, a batch that does not fit into memory fails at once. Imports no torch. `score_tokens` is for
+models with a prediction per token.
+
 Shapes: N rows, B rows of a batch, T tokens, C classes.
 """
 
@@ -43,12 +44,13 @@ def score_batches(
     model: str,
     after_batch: AfterBatch = lambda rows: None,
 ) -> np.ndarray:
-    """What `answer` gives for each row, (N, …), in the order of the rows.
+    """The output of `answer` for each row, (N, …), in the order of the rows.
 
     Args:
         answer: row numbers (B,) → numbers (B, …).
-        batches: every row number once.
-        model: names the model in a message.
+        batches: every row number occurs once.
+        model: name of the model in messages.
+
     Raises:
         NonFiniteError: a number is NaN or infinite.
     """
@@ -71,11 +73,10 @@ def score_rows(
     after_batch: AfterBatch = lambda rows: None,
     padded: Callable[[int], int] = lambda tokens: tokens,
 ) -> np.ndarray:
-    """What `answer` gives for each encoded row, (N, …).
+    """The output of `answer` for each encoded row, (N, …). Raises as `score_batches`.
 
     Args:
-        padded: tokens of a batch's longest row → tokens to pad the batch to.
-    Raises: as `score_batches`.
+        padded: number of tokens of a batch's longest row → width to pad the batch to.
     """
 
     def of_rows(rows: np.ndarray) -> np.ndarray:
@@ -93,11 +94,12 @@ def score_tokens(
     after_batch: AfterBatch = lambda rows: None,
     padded: Callable[[int], int] = lambda tokens: tokens,
 ) -> np.ndarray:
-    """What `answer` gives for each token of `encoded.ids`, float32 (tokens, C); padding left out.
+    """The output of `answer` for each token of `encoded.ids`, float32 (tokens, C), without padding.
 
     Args:
         answer: int64 inputs (B, T) → (B, T, C).
-        batches, model, after_batch, padded: as of `score_rows`.
+        batches, model, after_batch, padded: as in `score_rows`.
+
     Raises:
         NonFiniteError: a number is NaN or infinite.
     """

@@ -1,18 +1,19 @@
-"""The next token of running text: −log p of every token, passage by passage.
+"""−log p of every token of running text, summed per passage.
 
 The text is one stream: document after document, each followed by the end token, as in training.
-Every token but the very first is predicted exactly once. A window of `context` tokens is read at a
+Every token except the first is predicted exactly once. A window of `context` tokens is read at a
 time; the next one begins `stride` tokens later (the last one ends with the text), and in each only
-what was not predicted yet counts:
+tokens that have not been predicted yet count:
 
-    stride = context       windows side by side: cheap, and contexts of 1 … context tokens
-    stride < context       at least context − stride + 1 tokens of context (but at the beginning)
+    stride = context       adjacent windows: cheap, with contexts of 1 … context tokens
+    stride < context       at least context − stride + 1 tokens of context (except at the beginning)
 
 Neighbouring tokens depend on each other, so single tokens must not be resampled, and blocks of
-tokens are different texts to different tokenizers. What is counted are *passages*: runs of at most
-2,000 characters of one document. They are the same for every model, so models with different
-tokenizers can be paired; a token belongs to the passage it begins in, an end token to the last one
-of its document. Imports no torch.
+tokens contain different text for different tokenizers. The units are therefore *passages*: runs of
+at most 2,000 characters of one document. They are the same for every model, so models with
+different tokenizers can be compared in pairs. A token belongs to the passage in which it begins, an
+end token to the last one of its document. Imports no torch.
+
 Letters: N tokens · P passages · B windows · T tokens of a window.
 """
 
@@ -30,30 +31,31 @@ from attar.data.tokenize import TEXTS_AT_ONCE
 from attar.errors import DataError, NonFiniteError, UsageError
 
 PASSAGE = 2000
-"""Characters: some hundred tokens, beyond which little is shared, and few enough for hundreds of
-passages in a small validation text."""
+"""In characters: several hundred tokens, long enough to be nearly independent, and short enough for
+hundreds of passages in a small validation text."""
 
 
 @dataclass(frozen=True)
 class Stream:
-    """Texts as one model's tokens, end to end."""
+    """Texts as one model's tokens, concatenated."""
 
     ids: np.ndarray
     """int64 (N,)."""
     passages: np.ndarray
-    """Which passage each token belongs to, (N,), rising."""
+    """The passage of each token, (N,), in increasing order."""
     num_bytes: np.ndarray
-    """Of each passage in UTF-8, (P,)."""
+    """Size of each passage in UTF-8, (P,)."""
 
     @property
     def predicted(self) -> np.ndarray:
-        """Tokens that are predicted in each passage: all but the stream's first; float64 (P,)."""
+        """Number of predicted tokens in each passage, all except the stream's first; float64
+        (P,)."""
         counts = np.bincount(self.passages[1:], minlength=len(self.num_bytes))
         return counts.astype(np.float64)
 
 
 def read_stream(model_folder: Path, texts: Sequence[tuple[str, ...]], where: str) -> Stream:
-    """The texts as the model's tokens, every document followed by the end token.
+    """Tokenize the texts into one stream, with an end token after every document.
 
     Raises:
         ModelError: the tokenizer is missing or damaged, or has no end token.
@@ -72,7 +74,7 @@ def read_stream(model_folder: Path, texts: Sequence[tuple[str, ...]], where: str
             num_bytes += [len(piece.encode()) for piece in pieces]
             at = [min(offset // PASSAGE, count - 1) for offset, _ in encoding.offsets]
             ids.append(np.array([*encoding.ids, end], dtype=np.int64))
-            # an offset may step back by a character or two where a tokenizer splits a letter
+            # offsets may step back by a character or two if a tokenizer splits a character
             passages.append(first + np.maximum.accumulate([*at, count - 1]))
     if sum(map(len, ids)) < 2:
         raise DataError(
@@ -82,10 +84,11 @@ def read_stream(model_folder: Path, texts: Sequence[tuple[str, ...]], where: str
 
 
 def check_window(context: int, stride: int | None, positions: int | None, where: str) -> int:
-    """The stride that goes with a context.
+    """The stride for a context.
 
     Raises:
-        UsageError: a context the model has no room for, or a stride that would skip tokens.
+        UsageError: the context is longer than the model's positions, or the stride would skip
+            tokens.
     """
     stride = context if stride is None else stride
     if positions is not None and context > positions:
@@ -102,8 +105,8 @@ def check_window(context: int, stride: int | None, positions: int | None, where:
 
 
 def windows(tokens: int, context: int, stride: int) -> Iterator[tuple[int, int, int]]:
-    """(begin, end, new): tokens [begin, end) of the stream are needed, the last `new` of them are
-    predicted here.
+    """(begin, end, new): read tokens [begin, end) of the stream; the last `new` of them are
+    predicted in this window.
 
     Example:
         >>> list(windows(8, context=4, stride=2))
@@ -124,12 +127,13 @@ def score_stream(
     after_tokens: Callable[[int], None],
     model: str,
 ) -> np.ndarray:
-    """Nats of each passage, float64 (P,): every token of the stream but the first, once.
+    """Nats of each passage, float64 (P,): every token of the stream except the first, once.
 
     Args:
-        nats_of: ids (B, T) → nats (B, T − 1) of all tokens but the first.
+        nats_of: ids (B, T) → nats (B, T − 1) of all tokens except the first.
         after_tokens: called with the number of tokens just predicted.
-        model: its name, for a message.
+        model: its name, for messages.
+
     Raises:
         NonFiniteError: a token's nats are NaN or infinite.
     """
@@ -151,7 +155,7 @@ def score_stream(
 def _batches(
     every: Iterator[tuple[int, int, int]], batch_size: int
 ) -> Iterator[list[tuple[int, int, int]]]:
-    """Neighbours of one length together: nothing is padded."""
+    """Consecutive windows of the same length in one batch, so nothing is padded."""
     batch: list[tuple[int, int, int]] = []
     for window in every:
         differs = batch and window[1] - window[0] != batch[0][1] - batch[0][0]

@@ -1,22 +1,22 @@
-"""log p of continuations by a language model that reads what they share only once.
+"""log p of continuations under a language model, reading shared prefixes only once.
 
 The problem: a question with four answers is four texts with the same beginning, and one number is
-wanted of each. Read one by one, the question is read four times, and logits over the vocabulary are
-made at every token of it. The idea: requests come in groups; what the texts of a group have in
-common is read once, its keys and values are copied for each text, and each text reads only the
-rest; logits are made at the places that predict a continuation, some rows at a time.
+needed for each. Separately, the question is read four times, with logits over the vocabulary at
+each of its tokens. The idea: requests come in groups; the common prefix of a group is read once,
+its keys and values are copied for each text, and each text reads only the rest. Logits are computed
+only at positions that predict a continuation, a few rows at a time.
 
     prefix     p tokens that all texts of a group begin with      (G, p)
     rest       of each text                                       (R, s), padded on the right
     log p      Σ over its continuation; greedy: every token of it is the model's first choice
 
-Groups read together are cut to the shortest prefix among them, so that no prefix is padded: then
-neither mask nor positions are needed, and every family that keeps keys and values can do it.
-Whether a model does it right is found out at the first call, on a few tokens. Models that keep a
-state instead (Mamba) read every text whole.
+Groups read together are cut to the shortest prefix among them, so no prefix is padded. Then neither
+mask nor positions are needed, and it works for every family with a key-value cache. Whether a model
+does this correctly is tested at the first call, on a few tokens. Models that keep a state instead
+(Mamba) read every text in full.
 
-Law: whatever the grouping and the size of batches, a request has the log p of reading its text
-alone, to rounding.
+Law: for any grouping and batch size, a request has the same log p as when its text is read alone,
+up to rounding.
 
 Letters: G groups · R texts · T tokens of a text · p of its prefix · s of the rest · N predictions.
 """
@@ -41,25 +41,26 @@ from attar.scoring.continuations import Continuation, Groups, common
 from attar.scoring.in_memory import evaluating
 
 SLACK = 4
-"""Tokens by which the prefixes read together may differ; what is cut off is read by every text."""
+"""Maximum difference in length of prefixes read together, in tokens; the part cut off is read by
+every text."""
 FEWEST = 128
-"""Tokens below which a batch of rests is not cut up to save padding."""
+"""A batch of rests with fewer tokens is not split to save padding."""
 TRIED, KEPT = 8, 5
-"""Tokens of the trial, and of its prefix."""
+"""Number of tokens of the test, and of its prefix."""
 SAME = 1e-4
-"""Largest difference of logits in the trial, absolute and relative."""
+"""Maximum difference of logits in the test, absolute and relative."""
 
 _tried: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
 class Likelihoods:
-    """What a model says of each request."""
+    """Likelihood of each request's continuation."""
 
     log_p: np.ndarray
-    """Nats, float64 (N,)."""
+    """In nats, float64 (N,)."""
     is_greedy: np.ndarray
-    """Whether it would have written the continuation itself, bool (N,)."""
+    """Whether greedy decoding would generate the continuation, bool (N,)."""
 
 
 def likelihoods(
@@ -73,8 +74,8 @@ def likelihoods(
     """The log-likelihood of every continuation.
 
     Args:
-        batch_tokens: tokens of the texts that are read together, shared ones counted for each.
-        after_batch: called with the number of requests just answered.
+        batch_tokens: number of tokens read together, counting shared ones for each text.
+        after_batch: called with the number of requests just done.
     """
     found = _Sums(requests)
     with evaluating(model):
@@ -87,7 +88,7 @@ def likelihoods(
         for rows in _batches(
             alone,
             lambda i: len(requests[i].fed),
-            lambda texts, longest, _: (texts + 1) * longest > batch_tokens,  # with their padding
+            lambda texts, longest, _: (texts + 1) * longest > batch_tokens,  # including padding
         ):
             _read_whole(model, requests, rows, found)
             after_batch(len(rows))
@@ -95,7 +96,7 @@ def likelihoods(
 
 
 def shares_prefixes(model: PreTrainedModel) -> bool:
-    """Whether a model can continue from a text it has read, found out at the first call."""
+    """Whether a model can correctly continue from a cached prefix; tested at the first call."""
     if model not in _tried:
         with evaluating(model):
             _tried[model] = _agrees(model)
@@ -103,7 +104,7 @@ def shares_prefixes(model: PreTrainedModel) -> bool:
 
 
 class _Sums:
-    """Sums over each request's continuation."""
+    """Sums over the continuation of each request."""
 
     def __init__(self, requests: Sequence[Continuation]) -> None:
         self._requests = requests
@@ -111,10 +112,10 @@ class _Sums:
         self.is_greedy = np.ones(len(requests), np.bool_)
 
     def add(self, logits: Logits, row_of: Mapping[int, int], begin: int, end: int) -> None:
-        """Take in what is predicted at the places [begin, end) of texts.
+        """Add the predictions at positions [begin, end) of the texts.
 
         Args:
-            row_of: request → row of the logits, which has the places from `begin` on.
+            row_of: request → row of the logits, whose first position is `begin`.
         """
         found: list[tuple[int, int, int, int]] = []
         for number, row in row_of.items():
@@ -145,7 +146,7 @@ def _is_first_choice(logits: Tensor, _: object, labels: Tensor) -> Tensor:
 def _read_whole(
     model: PreTrainedModel, requests: Sequence[Continuation], rows: Sequence[int], found: _Sums
 ) -> None:
-    """Read whole texts, padded on the right, where a causal model does not look."""
+    """Read whole texts, padded on the right, where a causal model cannot attend."""
     ids = _padded([requests[i].fed for i in rows], model.device)
     _, logits = run_to_logits(model, {"input_ids": ids}, use_cache=False)
     found.add(logits, {i: row for row, i in enumerate(rows)}, 0, ids.shape[1])
@@ -157,7 +158,7 @@ def _read_shared(
     groups: Sequence[Sequence[int]],
     found: _Sums,
 ) -> None:
-    """Read the groups' prefixes, and from there the rest of each text."""
+    """Read the groups' prefixes, then the rest of each text."""
     shared = min(common(requests, group) for group in groups)
     ids = _padded([requests[group[0]].fed[:shared] for group in groups], model.device)
     raw, logits = run_to_logits(model, {"input_ids": ids}, use_cache=True)
@@ -167,7 +168,7 @@ def _read_shared(
     for rows in _batches(
         rests,
         lambda i: len(requests[i].fed) - shared,
-        # until the shortest is less than half as long as the longest, unless they are small
+        # split if the shortest is less than half as long as the longest, unless the batch is small
         lambda texts, longest, following: 2 * following < longest and texts * longest >= FEWEST,
     ):
         cache = _copied(raw.past_key_values, [owner[i] for i in rows], model.device)
@@ -179,7 +180,7 @@ def _read_shared(
 def _shared_batches(
     requests: Sequence[Continuation], groups: Sequence[list[int]], batch_tokens: int
 ) -> Iterator[list[list[int]]]:
-    """Groups with prefixes of nearly one length, the longest first."""
+    """Groups with prefixes of similar length, longest first."""
     prefix = {id(group): common(requests, group) for group in groups}
     size = {id(group): sum(len(requests[i].fed) for i in group) for group in groups}
     batch: list[list[int]] = []
@@ -198,10 +199,11 @@ def _shared_batches(
 def _batches(
     rows: Sequence[int], length: Callable[[int], int], is_full: Callable[[int, int, int], bool]
 ) -> Iterator[list[int]]:
-    """Texts of similar length, the longest first.
+    """Texts of similar length, longest first.
 
     Args:
-        is_full: (texts of a batch, length of its longest, of the text that would follow) → it ends.
+        is_full: (number of texts, length of the longest, length of the next text) → whether to end
+            the batch.
     """
     batch: list[int] = []
     for i in sorted(rows, key=length, reverse=True):
@@ -222,15 +224,15 @@ def _padded(texts: Sequence[Sequence[int]], device: torch.device) -> Tensor:
 
 
 def _copied(cache: Any, rows: Sequence[int], device: torch.device) -> Any:
-    """The keys and values of some rows, each as often as it is named."""
-    copied = copy.copy(cache)  # its tensors are not copied twice
+    """The keys and values of some rows, which may be repeated."""
+    copied = copy.copy(cache)  # shallow, so that tensors are not copied twice
     copied.layers = [copy.copy(layer) for layer in cache.layers]
     copied.batch_select_indices(torch.tensor(rows, device=device))
     return copied
 
 
 def _agrees(model: PreTrainedModel) -> bool:
-    """Whether two texts with one beginning have the logits of reading them whole."""
+    """Whether two texts with a cached common prefix get the same logits as when read in full."""
     words = model.config.get_text_config().vocab_size
     ids = (7 * torch.arange(2 * TRIED, device=model.device).view(2, TRIED) + 1) % words
     ids[1, :KEPT] = ids[0, :KEPT]

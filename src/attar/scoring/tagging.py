@@ -1,11 +1,12 @@
-"""From a tag a word to marks in a text, and how many of them are right.
+"""From word tags to marks in a text, and the number of correct ones.
 
 A word's tag is that of its first token, in the window in which that token is farthest from an end.
-A mark is right where both its ends and its label are.
+A mark is correct if both its ends and its label are.
 
-    F1 = 2 · right / (made + marked), sums over all rows
+    F1 = 2 · correct / (predicted + gold), sums over all rows
 
-Training's validation, `evaluate` and an exported model all use it. Imports no torch.
+Used by training's validation, `evaluate` and exported models. Imports no torch.
+
 Letters: N rows, C tags.
 """
 
@@ -26,13 +27,13 @@ Words = Sequence[tuple[int, int]]
 
 @dataclass(frozen=True)
 class TaggedRows:
-    """Rows as a model of tags reads them."""
+    """Tokenized rows for a tagging model."""
 
     windows: Windows
     words: Sequence[Words]
-    """Of each row."""
+    """The words of each row."""
     pieces: Sequence[NDArray[np.int64]]
-    """Of each row, the place of each word's first token in `windows.encoded.ids`, or −1."""
+    """For each row, the index in `windows.encoded.ids` of each word's first token, or −1."""
 
     @classmethod
     def of(
@@ -41,7 +42,7 @@ class TaggedRows:
         marks: Sequence[Marks | None] | None,
         encoder: WindowEncoder,
     ) -> TaggedRows:
-        """Read texts whose words the data says, or which are cut into words here."""
+        """Tokenize texts. Words are those of the data, or are split here if the data has none."""
         windows = encoder.encode(texts)
         given = [None if row is None else row.words for row in marks or [None] * len(texts)]
         words = [
@@ -54,7 +55,7 @@ class TaggedRows:
     def tags(
         self, logits: np.ndarray, names: Sequence[str]
     ) -> list[tuple[list[str], NDArray[np.float64]]]:
-        """Of each row the tags of its words, and their probabilities; a word without a token is
+        """For each row, the tags of its words with their probabilities; a word without a token is
         outside.
 
         Args:
@@ -76,7 +77,11 @@ class TaggedRows:
         return found
 
     def marks(self, logits: np.ndarray, names: Sequence[str]) -> list[tuple[Mark, ...]]:
-        """Of each row the marks, in characters. Args: as of `tags`."""
+        """The marks of each row, in characters.
+
+        Args:
+            logits, names: as in `tags`.
+        """
         return [
             tuple((a, b, label) for a, b, label, _ in marks)
             for marks in self.probable_marks(logits, names)
@@ -85,8 +90,8 @@ class TaggedRows:
     def probable_marks(
         self, logits: np.ndarray, names: Sequence[str]
     ) -> list[list[tuple[int, int, str, float]]]:
-        """The same with the mean probability of the tags of a mark's words."""
-        # a model trained elsewhere may have no tag that begins a mark, and I then does
+        """The marks of each row, each with the mean probability of its words' tags."""
+        # a model trained elsewhere may have no B tags; then I begins a mark
         is_strict = any(name[0] in "BS" for name in names)
         return [
             [
@@ -100,8 +105,7 @@ class TaggedRows:
 def right_and_made(
     found: Sequence[Sequence[Mark]], marked: Sequence[Sequence[Mark]]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Of each row how many of the marks made are right and how many were made, (N, 2), and how many
-    there are, (N,).
+    """For each row, the numbers of correct and predicted marks, (N, 2), and of gold marks, (N,).
 
     Example:
         >>> right_and_made([[(0, 3, "PER"), (4, 6, "LOC")]], [[(0, 3, "PER"), (4, 7, "LOC")]])

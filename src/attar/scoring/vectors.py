@@ -1,8 +1,9 @@
-"""Rows of two texts judged by the vectors of the texts: how alike they are, and what is found.
+"""Metrics of embedding models on rows of two texts: similarity and retrieval.
 
-Each different text is read once, as a query or as a passage. A row with a score is judged by the
-cosine of its two vectors; a row without one says that its passage answers its query, and every
-other passage of the split is a candidate for it.
+Each distinct text is embedded once as a query or as a passage. A row with a score is evaluated by
+the cosine of its two vectors. A row without one states that its passage answers its query; every
+other passage of the split is then a candidate for it.
+
 Imports no torch. Shapes: N rows, Q queries, P passages, D width of a vector.
 """
 
@@ -27,7 +28,7 @@ NEIGHBOURS = 10
 
 @dataclass(frozen=True)
 class TextPairs:
-    """The different texts of some rows, and which of them each row has."""
+    """The distinct texts of some rows, and their indices for each row."""
 
     queries: tuple[str, ...]
     passages: tuple[str, ...]
@@ -37,7 +38,7 @@ class TextPairs:
 
     @classmethod
     def of(cls, rows: Sequence[tuple[str, ...]]) -> TextPairs:
-        """Of rows of two texts, in the order in which texts are met."""
+        """Collect the texts of rows of two, in order of first appearance."""
         sides = []
         for side in range(len(SIDES)):
             numbers: dict[str, int] = {}
@@ -48,14 +49,14 @@ class TextPairs:
 
     @cached_property
     def identities(self) -> NDArray[np.int64]:
-        """Numbers of the texts of `read_by`, (Q + P,): equal for a query and a passage that are the
-        same text."""
+        """Ids of the texts of `read_by`, (Q + P,): equal for a query and a passage with the same
+        text."""
         queries = {text: number for number, text in enumerate(self.queries)}
         later = (queries.get(text, len(queries) + i) for i, text in enumerate(self.passages))
         return np.array([*range(len(queries)), *later], dtype=np.int64)
 
     def read_by(self, embedding: Embedding) -> list[tuple[str, ...]]:
-        """All queries, then all passages, as a model reads them."""
+        """Input texts of the model: all queries, then all passages."""
         return [
             text
             for side, texts in zip(SIDES, (self.queries, self.passages), strict=True)
@@ -63,7 +64,7 @@ class TextPairs:
         ]
 
     def cosines(self, vectors: Vectors) -> Floats:
-        """Of each row's two vectors, (N,).
+        """Cosine of each row's two vectors, (N,).
 
         Args:
             vectors: of the texts of `read_by`, (Q + P, D).
@@ -73,9 +74,13 @@ class TextPairs:
         return np.einsum("nd,nd->n", *wide)
 
     def found(self, vectors: Vectors) -> dict[str, Floats]:
-        """Each metric of a ranking for each query, (Q,), by cosine. Args: as `cosines`."""
+        """Ranking metrics of each query, (Q,), with passages ranked by cosine.
+
+        Args:
+            vectors: of the texts of `read_by`, (Q + P, D).
+        """
         first, second = self._split(vectors)
-        # a passage that two rows give for one query is relevant once
+        # a passage that two rows list for the same query is relevant once
         pairs = np.unique(np.stack([self.query_of, self.passage_of]), axis=1)
         ranks = ranks_of_pairs(first, second, *pairs)
         return ranking_scores(ranks, np.ones(len(ranks)), pairs[0], len(self.queries))
@@ -83,8 +88,8 @@ class TextPairs:
     def answers(
         self, metrics: Sequence[str], vectors: Vectors, labels: NDArray[np.float32]
     ) -> dict[str, tuple[Floats, NDArray[Any]]]:
-        """What each metric compares with what: cosines with the rows' scores, or a score per query
-        with nothing.
+        """Values to compare for each metric: cosines with the rows' scores, or for retrieval a
+        score per query (with zeros).
 
         Args:
             labels: of the rows, (N,).
@@ -100,8 +105,8 @@ class TextPairs:
 
 
 def unit_length(vectors: Vectors, width: int | None = None) -> Vectors:
-    """The first `width` numbers of each vector (None: all), divided by their length; a vector of
-    zeros stays one.
+    """The first `width` dimensions of each vector (None: all), normalized to length 1; a zero
+    vector stays zero.
 
     Example:
         >>> unit_length(np.array([[3.0, 4.0], [0.0, 0.0]], dtype=np.float32)).round(2).tolist()
@@ -114,20 +119,21 @@ def unit_length(vectors: Vectors, width: int | None = None) -> Vectors:
 
 @dataclass(frozen=True)
 class VectorAgreement:
-    """How alike two models' vectors of the same texts are."""
+    """Similarity of two models' vectors of the same texts."""
 
     cosine: float | None
-    """Mean over the texts of the cosine between a text's two vectors; None: of other widths."""
+    """Mean cosine between the two vectors of each text; None: the widths differ."""
     worst_cosine: float | None
     neighbour_overlap: float
-    """Share of a text's ten nearest texts that both models name, mean over the texts."""
+    """Share of a text's ten nearest neighbours that both models have in common, averaged over the
+    texts."""
 
     def as_json(self) -> dict[str, float | None]:
         return asdict(self)
 
 
 def vector_agreement(ours: Vectors, theirs: Vectors) -> VectorAgreement:
-    """How alike the vectors of two models are, (N, D) and (N, E), N ≥ 1.
+    """Compare the vectors of two models, (N, D) and (N, E), N ≥ 1.
 
     Example:
         >>> x = np.eye(3, dtype=np.float32)

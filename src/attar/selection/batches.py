@@ -1,8 +1,8 @@
-"""Chunks of a shard in batches of about equal work: a pure function of their lengths.
+"""Chunks of a shard in batches of about equal cost: a pure function of their lengths.
 
-Chunks of similar length are batched together to reduce padding, and a batch has at most a budget of
-tokens, padding included. Nothing but the lengths decides, so a killed run that scores a shard again
-makes the same batches and, on the same machine, the same bits.
+Chunks of similar length are batched together to reduce padding, and a batch has at most a given
+number of tokens, including padding. Batches depend only on the lengths, so a killed run that scores
+a shard again makes the same batches and, on the same machine, gets bit-identical results.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from torch import Tensor
 
 
 def token_batches(lengths: NDArray[np.integer], budget: int) -> Iterator[NDArray[np.int64]]:
-    """Indices of each batch; every index once. A chunk beyond the budget is a batch of its own.
+    """Indices of each batch; every index occurs once. A chunk longer than the budget is its own
+    batch.
 
     Args:
         lengths: (N,).
-        budget: tokens of a batch, padding included.
+        budget: maximum number of tokens in a batch, including padding.
 
     Example:
         >>> [batch.tolist() for batch in token_batches(np.array([5, 2, 2, 4]), 8)]
@@ -37,7 +38,7 @@ def token_batches(lengths: NDArray[np.integer], budget: int) -> Iterator[NDArray
 
 
 def padded(chunks: Sequence[NDArray[np.int64]]) -> tuple[Tensor, Tensor]:
-    """Ids and mask (B, T) of some chunks, padding after the tokens."""
+    """Ids and mask (B, T) of some chunks, padded on the right."""
     length = max(map(len, chunks))
     ids = torch.zeros((len(chunks), length), dtype=torch.long)
     mask = torch.zeros_like(ids)

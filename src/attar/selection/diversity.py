@@ -1,7 +1,7 @@
-"""How diverse the kept chunks are: the Vendi score of a sample, before and after the selection.
+"""Diversity of the kept chunks: the Vendi score of a sample, before and after the selection.
 
-Samples of one size are compared: of all scored chunks, of the kept ones, and, where fewer are kept
-than a sample needs, of as many drawn by chance from all.
+The samples have the same size: from all scored chunks, from the kept ones, and, if fewer are kept
+than a sample needs, a random sample of that smaller size from all.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def diversity(
     selection: Selection,
     seed: int,
 ) -> dict[str, Any]:
-    """Vendi scores, each with its interval and the size of its sample.
+    """Vendi scores, each with its confidence interval and sample size.
 
     Raises:
         AttarError: the encoder cannot be used.
@@ -44,7 +44,7 @@ def diversity(
 
 
 def _samples(most: int, is_kept: NDArray[np.bool_], seed: int) -> dict[str, NDArray[np.int64]]:
-    """Indices of the sampled chunks; `all` and `random` share none where there are enough."""
+    """Indices of the sampled chunks; `all` and `random` are disjoint if there are enough chunks."""
     order = generator(seed, "diversity").permutation(len(is_kept))
     kept = order[is_kept[order]][:most]
     return {"all": order[:most], "kept": kept, "random": order[::-1][: len(kept)]}

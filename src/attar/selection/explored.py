@@ -1,13 +1,13 @@
-"""Data for the report's page of a selection: a histogram of its scores, what another share would
-keep, and chunks to read.
+"""Data for the report's page on a selection: a histogram of scores, the result of other shares, and
+example chunks.
 
-Counts are exact and taken part by part, in memory that does not grow with the corpus. Other values
-of α are looked up in a table of about 1,000 bins of the sort keys, which is exact at the edge of a
-bin. The edges are chosen so that each bin holds 0.1 % of the chunks: read as an integer
-(`ordered`), a key is counted by its upper 20 bits, and neighbouring counts are joined. More than
-0.1 % is in a bin only where keys agree in all 20 bits.
+Counts are exact and computed part by part, with memory independent of the size of the corpus.
+Results for other values of α are looked up in a table of about 1,000 bins of the sort keys, which
+is exact at bin edges. The edges are chosen so that each bin holds 0.1 % of the chunks: keys,
+converted to integers (`ordered`), are counted by their upper 20 bits, and neighbouring counts are
+merged. A bin has more than 0.1 % only if keys agree in all 20 bits.
 
-Chunks to read are samples, drawn by the seed.
+Example chunks are random samples that depend on the seed.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from attar.selection.scores import Details, Scored
 
 EXPLORED_FILE = "explored.json"
 LEFT_OUT = 12
-"""Bits of a key that the bins do not tell apart: a relative width of 2⁻¹¹ or less."""
+"""Low bits of a key that the bins ignore: a relative width of 2⁻¹¹ or less."""
 BINS, BARS = 1000, 72
 MOST_SOURCES = 16
-"""Sources counted by themselves; smaller ones are counted together."""
+"""Number of sources counted separately; smaller ones are counted together."""
 OUTSIDE = 0.001
-"""Share of the lowest, and of the highest scores that lie beyond the drawn ones."""
+"""Share of the lowest and of the highest scores outside the histogram's range."""
 EXAMPLES, EXAMPLE_CHARACTERS = 5, 600
-"""Chunks shown of each place, and the beginning of each that is."""
+"""Number of chunks shown per group, and the number of characters shown of each."""
 EXTREME = 0.01
-"""The best, the worst and the middle ones are drawn from this share."""
+"""The best, the worst and the middle examples are sampled from this share of the chunks."""
 PLACES = (
     "best kept",
     "kept, at the cut",
@@ -48,18 +48,18 @@ PLACES = (
     REASONS[TRIMMED],
     REASONS[DUPLICATE],
 )
-"""Where chunks to read are drawn, in the order of the page."""
+"""Groups of example chunks, in the order of the page."""
 
 ReadTexts = Callable[[NDArray[np.int64]], Iterable[str]]
-"""Rows of the corpus, rising → their texts."""
+"""Increasing rows of the corpus → their texts."""
 Members = Callable[[slice], NDArray[np.bool_]]
-"""A part of the scored chunks → which of them are meant."""
+"""A part of the scored chunks → which of them are members."""
 
 
 def write_explored(
     folder: Path, sources: Sequence[str], selection: Selection, read: ReadTexts, seed: int
 ) -> None:
-    """Write what the report shows."""
+    """Write the data that the report shows."""
     content = {
         "histogram": _histogram(selection),
         "shares": _shares(selection, sources),
@@ -69,7 +69,7 @@ def write_explored(
 
 
 def _histogram(selection: Selection) -> dict[str, Any]:
-    """Bars of equal width; what lies beyond the first or the last is counted in it."""
+    """Bars of equal width; scores outside the range are counted in the first or last bar."""
     scores, is_scored = selection.scored.score, selection.fate != UNSCORED
     counts = _fine_counts(scores[part][is_scored[part]] for part in spans(len(scores)))
     below = np.cumsum(counts)
@@ -96,7 +96,7 @@ def _histogram(selection: Selection) -> dict[str, Any]:
 def _of(
     selection: Selection, values: NDArray[np.float32], fate: int
 ) -> Iterator[NDArray[np.float32]]:
-    """The values of the chunks of a fate, part by part."""
+    """The values of chunks with this fate, part by part."""
     return (values[part][selection.fate[part] == fate] for part in spans(len(values)))
 
 
@@ -108,8 +108,8 @@ def _fine_counts(parts: Iterator[NDArray[np.float32]]) -> NDArray[np.int64]:
 
 
 def _shares(selection: Selection, names: Sequence[str]) -> dict[str, Any]:
-    """What another cut would keep of each source that has no share of its own: its chunks and
-    tokens in bins of the keys. A source without a name is all the smaller ones together."""
+    """Result of other cuts for each source without its own share: its chunks and tokens in bins of
+    the keys. A source without a name stands for all smaller ones together."""
     scored, fate = selection.scored, selection.fate
     slots, sources = _slots(scored, names)
     is_common = np.isin(np.arange(len(names)), selection.common)
@@ -120,7 +120,7 @@ def _shares(selection: Selection, names: Sequence[str]) -> dict[str, Any]:
     parts = list(spans(len(fate)))
     edges, bin_of = _bins(_fine_counts(selection.keys[part][free(part)] for part in parts))
     shape = (len(sources), len(edges))
-    chunks, tokens = np.zeros(shape), np.zeros(shape)  # float64 is exact to 2⁵³
+    chunks, tokens = np.zeros(shape), np.zeros(shape)  # float64 is exact up to 2⁵³
     fixed, members, lowest = np.zeros((len(sources), 2)), 0, np.float32(np.inf)
     for part in parts:
         source, of_common = slots[scored.source[part]], is_common[scored.source[part]]
@@ -151,7 +151,7 @@ def _shares(selection: Selection, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _slots(scored: Scored, names: Sequence[str]) -> tuple[NDArray[np.int64], list[str | None]]:
-    """The row of each source in a table of the largest ones, and their names."""
+    """Each source's row in a table of the largest sources, and their names."""
     counts = np.zeros(len(names), np.int64)
     for part in spans(len(scored)):
         counts += np.bincount(scored.source[part], minlength=len(names))
@@ -163,7 +163,9 @@ def _slots(scored: Scored, names: Sequence[str]) -> tuple[NDArray[np.int64], lis
 
 
 def _bins(counts: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Lower edges of about `BINS` bins of equal counts, rising, and the bin of each fine count."""
+    """Lower edges of about `BINS` bins of equal counts, in increasing order, and the bin of each
+    fine count.
+    """
     before = np.cumsum(counts) - counts
     used = np.flatnonzero(counts)
     first, bins = np.unique(before[used] * BINS // max(int(counts.sum()), 1), return_inverse=True)
@@ -176,7 +178,7 @@ def _bins(counts: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.in
 def _examples(
     sources: Sequence[str], selection: Selection, read: ReadTexts, seed: int
 ) -> list[dict[str, Any]]:
-    """Chunks to read, from the best to the worst."""
+    """Example chunks, from the best to the worst."""
     scored, repeats = selection.scored, selection.repeats
     shown = [
         (place, int(index), len(members))
@@ -209,7 +211,7 @@ def _examples(
 
 
 def _places(selection: Selection) -> Mapping[str, NDArray[np.int64]]:
-    """Where chunks are drawn, and which ones those are."""
+    """Group of examples → the chunks to sample from."""
     scores, fate, keys = selection.scored.score, selection.fate, selection.keys
     source, repeats = selection.scored.source, selection.repeats
     is_common = np.isin(np.arange(int(source.max(initial=0)) + 1), selection.common)
@@ -245,7 +247,8 @@ def _highest(
     members: Members,
     share: float = 0.0,
 ) -> NDArray[np.int64]:
-    """Those members that have the highest values, as many as are shown or a share of all."""
+    """The members with the highest values: the number of shown examples, or a share of all
+    members."""
     size = len(selection.fate)
     of_all = sum(int(np.count_nonzero(members(part))) for part in spans(size))
     count = min(max(EXAMPLES, share_of(share, of_all)), of_all)
@@ -255,7 +258,9 @@ def _highest(
 def _of_other_originals(
     members: NDArray[np.int64], repeats: NDArray[np.int64] | None
 ) -> NDArray[np.int64]:
-    """The first near duplicate of each chunk that is repeated: one pair may stand there often."""
+    """The first near duplicate of each repeated chunk, so that a chunk with many copies is shown
+    only once.
+    """
     assert repeats is not None, "there are near duplicates"
     return members[np.unique(repeats[members], return_index=True)[1]]
 
@@ -263,7 +268,7 @@ def _of_other_originals(
 def _drawn(
     members: NDArray[np.int64], scores: NDArray[np.float32], draw: np.random.Generator
 ) -> list[int]:
-    """A few of them, the highest score first."""
+    """A random sample of the members, highest score first."""
     count = min(EXAMPLES, len(members))
     found = draw.choice(members, count, replace=False, shuffle=False)
     return found[np.argsort(-scores[found], kind="stable")].tolist()

@@ -1,13 +1,13 @@
-"""`run = "export_data"`: a corpus or a selection in; files that other trainers read out.
+"""`run = "export_data"`: write a corpus or a selection as files for other trainers.
 
     jsonl      train-00000-of-00004.jsonl.zst, …
     parquet    train-00000-of-00004.parquet, …
-    dataset    README.md and data/train-00000-of-00004.parquet, …: a data set of the hub, on disk
+    dataset    README.md and data/train-00000-of-00004.parquet, …: a hub data set, on disk
 
-A row is a chunk: its text, its documents a blank line apart; its source; its tokens; and of a
-selection the mean log-probability per token that each model gave it, and their difference, the
-score. `dataset` is the form of a repository on the hub and not that of `save_to_disk`, because
-trainers pass a path to `datasets.load_dataset`, which refuses the other one.
+A row is a chunk: its text, with a blank line between documents; its source; its number of tokens;
+and, for a selection, the mean log-probability per token under each model, and their difference, the
+score. `dataset` has the format of a repository on the hub rather than that of `save_to_disk`,
+because trainers pass a path to `datasets.load_dataset`, which rejects the latter.
 
 Equal chunks give equal bytes. Memory: the texts of one shard.
 """
@@ -39,10 +39,10 @@ SCORES = {
     "reference": "log_p_reference",
     "predicted": "predicted_score",
 }
-"""Column of a selection → its name outside; all in nats per token."""
+"""Column of a selection → its name in the exported files; all in nats per token."""
 SCORE = "score"
 ROWS_AT_ONCE = 1024
-"""A row group."""
+"""Size of a row group."""
 Rows = Iterator[Any]
 """Arrow tables."""
 
@@ -52,7 +52,7 @@ def export_data(config: ExportDataStep, context: StepContext) -> ExportDataMetri
 
     Raises:
         AttarError: a user error.
-        StoppedError: asked to stop.
+        StoppedError: a stop was requested.
     """
     view, selection = view_of(context, config.data, config.part)
     if not len(view):
@@ -87,7 +87,7 @@ def export_data(config: ExportDataStep, context: StepContext) -> ExportDataMetri
 
 
 def _scores(selection: Path | None) -> Mapping[str, Any]:
-    """Name outside → the numbers of the kept chunks, as memory maps."""
+    """Exported name → the scores of the kept chunks, as memory maps."""
     if selection is None:
         return {}
     kept = kept_columns(selection)
@@ -109,7 +109,7 @@ def _tables(
     scores: Mapping[str, Any],
     schema: Any,
 ) -> Rows:
-    """Some chunks of a shard, a row group at a time.
+    """Some chunks of a shard, one row group at a time.
 
     Args:
         scores: of these chunks.
@@ -143,7 +143,7 @@ def _write_jsonl(file: Path, schema: Any, tables: Rows) -> None:
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    """Numbers with the digits that a float32 has."""
+    """Round numbers to the precision of float32."""
     return {
         name: float(str(np.float32(value))) if isinstance(value, float) else value
         for name, value in row.items()
@@ -155,7 +155,7 @@ WRITERS: Mapping[str, tuple[Callable[[Path, Any, Rows], None], str]] = {
     "parquet": (_write_parquet, ".parquet"),
     "dataset": (_write_parquet, ".parquet"),
 }
-"""Format → what writes a file, and the end of its name."""
+"""Format → function that writes a file, and its extension."""
 MEANINGS = {
     "text": "a chunk of documents, which a blank line separates",
     "source": "where its documents come from; empty where the data told no sources apart",

@@ -1,5 +1,5 @@
-"""Whether each scored chunk was kept, or why not; and a file of what a step could not use: one line
-of JSON per row, with the reason."""
+"""The fate of each scored chunk: kept, or why not. Also writes the rows that a step could not use,
+one line of JSON per row with its reason."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ REASONS = (
 
 @dataclass(frozen=True)
 class Selection:
-    """What a select step decided; arrays (N,), in corpus order."""
+    """The decisions of a select step; arrays (N,), in corpus order."""
 
     scored: Scored
     fate: NDArray[np.uint8]
     keys: NDArray[np.float32]
-    """What the cut is made by: the scores, or draws."""
+    """Values that are compared with the cut: scores, or random numbers."""
     repeats: NDArray[np.int64] | None
-    """Which chunk of these each one nearly repeats, −1 for none; None: it was not asked. Neither is
-    set aside for another reason, so both have a score."""
+    """For each chunk, the index of the chunk it nearly repeats, or −1; None: not computed. Neither
+    of the two is set aside for another reason, so both have a score."""
     common: tuple[int, ...]
-    """Numbers of the sources that have no share of their own."""
+    """Numbers of the sources without their own share."""
     is_by_score: bool
-    """The keys are the scores."""
+    """Whether the keys are the scores."""
 
 
 def write_set_aside(file: Path, rows: Iterable[SetAside]) -> None:
-    """Equal rows give equal bytes.
+    """Write the rows that were set aside. Equal rows give equal bytes.
 
     Raises:
         ResourceError: the disk is full.
@@ -49,7 +49,7 @@ def write_set_aside(file: Path, rows: Iterable[SetAside]) -> None:
     with (
         disk_errors_explained(file.parent),
         file.open("wb") as raw,
-        gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed,  # no name, no time
+        gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed,  # reproducible: no name, no time
     ):
         for row in rows:
             line = json.dumps({"row": row.row, "reason": row.reason}, ensure_ascii=False)

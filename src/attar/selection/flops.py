@@ -1,4 +1,4 @@
-"""The FLOPs that a proxy saves in scoring a corpus."""
+"""FLOPs saved by scoring a corpus with a proxy."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ class OfflineFlops:
     """FLOPs to score a corpus before any student is trained, with a proxy and without."""
 
     teacher: int
-    """On the sample."""
+    """For the sample."""
     reference: int
-    """On the sample."""
+    """For the sample."""
     training: int
-    """Of the proxy."""
+    """To train the proxy."""
     predicting: int
-    """By the proxy, on every chunk."""
+    """To score every chunk with the proxy."""
     sampled: float
-    """Share of the corpus's tokens that the sample has."""
+    """Share of the corpus's tokens in the sample."""
 
     @property
     def total(self) -> int:
@@ -26,7 +26,7 @@ class OfflineFlops:
 
     @property
     def teacher_on_all(self) -> int:
-        """What the teacher would take on every chunk."""
+        """FLOPs of scoring every chunk with the teacher."""
         return round(self.teacher / self.sampled)
 
     @property

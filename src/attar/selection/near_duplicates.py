@@ -1,13 +1,13 @@
-"""Which chunks nearly repeat an earlier one, by MinHash.
+"""Find chunks that nearly repeat an earlier one, with MinHash.
 
-Two texts are near duplicates when their sets of word 5-grams overlap: Jaccard similarity |A ∩ B| /
-|A ∪ B| of at least a threshold. A MinHash signature of 128 values agrees with another's in a share
-of places that estimates it (standard error ≤ 0.044, Broder 1997); signatures are compared only
-where a band of them is equal. Texts of fewer than five words are one gram.
+Two texts are near duplicates if their sets of word 5-grams have a Jaccard similarity |A ∩ B| / |A ∪
+B| of at least a threshold. The share of equal entries in two MinHash signatures of 128 values
+estimates it (standard error ≤ 0.044, Broder 1997); signatures are compared only if one of their
+bands is equal. A text of fewer than five words is a single gram.
 
-Cost: about 4 kB of memory per chunk, most of it the index of its 32 bands, and 0.1 ms for 200 words
-on one core: 4 GB and two minutes for a million chunks. For larger corpora remove duplicate
-documents before they are tokenized.
+Cost: about 4 kB of memory per chunk, mostly for the index of its 32 bands, and 0.1 ms for 200 words
+on one core: 4 GB and two minutes for a million chunks. For larger corpora, remove duplicate
+documents before tokenizing.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from typing import Any
 from attar.extras import require
 
 PERMUTATIONS, BANDS = 128, 32
-"""Bands of 4: texts of similarity s are compared with probability 1 − (1 − s⁴)³²; 0.99 at 0.6."""
+"""Each band has 4 values: texts with similarity s are compared with probability 1 − (1 − s⁴)³²;
+0.99 at 0.6."""
 GRAM = 5
 SEED = 0
 
 
 def near_duplicates(texts: Iterable[str], threshold: float) -> Iterator[int | None]:
-    """For each text the number of the first earlier text it nearly repeats; None: it is new.
+    """For each text, the number of the first earlier text that it nearly repeats; None: it is new.
 
-    A text that repeats another is not compared with later ones: of a chain of copies, each is set
-    against the first.
+    A text that repeats another is not compared with later ones, so in a chain of copies each is
+    matched with the first.
     """
     rensa = require("rensa", "corpus")
     index = rensa.RMinHashLSH(threshold=threshold, num_perm=PERMUTATIONS, num_bands=BANDS)
@@ -54,7 +55,7 @@ def grams(text: str) -> list[str]:
 
 
 def similarity(left: str, right: str) -> float:
-    """Jaccard similarity of two texts' word 5-grams, exactly.
+    """Exact Jaccard similarity of two texts' word 5-grams.
 
     Example:
         >>> similarity("a b c d e f", "A b c d e g")

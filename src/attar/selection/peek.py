@@ -1,8 +1,9 @@
-"""Shows chunks of a corpus or a selection with their scores. Imports no torch.
+"""Show chunks of a corpus or a selection, with their scores. Imports no torch.
 
-A corpus has no scores, so its chunks are shown in their order or drawn at random. Of a selection
-the kept chunks are shown and, if asked for, the others that were scored, with their reasons.
-Memory: of a selection, some numbers for every scored chunk; the texts that are shown.
+A corpus has no scores, so its chunks are shown in order or at random. For a selection the kept
+chunks are shown and, if requested, the other scored ones with their reasons.
+
+Memory: for a selection, a few numbers for every scored chunk; and the texts that are shown.
 """
 
 from __future__ import annotations
@@ -31,17 +32,17 @@ Order = Literal["first", "random", "best", "worst"]
 KEPT = "kept"
 PREDICTED = "predicted"
 SCORES = ("teacher", "reference", PREDICTED)
-"""What a selection keeps of a chunk, in nats per token."""
+"""Scores that a selection stores for a chunk, in nats per token."""
 SEED = 0
-"""Of a random choice, so that it can be looked at again."""
+"""Seed of a random choice, fixed so that it can be repeated."""
 MOST_LINES, MOST_CHARACTERS = 12, 800
-"""Of a text on a terminal."""
+"""Maximum length of a text on a terminal."""
 
 
 @dataclass(frozen=True)
 class Peek:
     row: int
-    """In the corpus."""
+    """Row in the corpus."""
     source: str
     part: str
     tokens: int
@@ -49,11 +50,11 @@ class Peek:
     scores: Mapping[str, float]
     """Nats per token, by teacher, reference or predicted; empty for a corpus."""
     fate: str | None
-    """"kept", or why it was not; None for a corpus."""
+    """"kept", or the reason why not; None for a corpus."""
 
     @property
     def score(self) -> float | None:
-        """What the selection compares."""
+        """The score that the selection uses."""
         return score_of(self.scores) if self.scores else None
 
     def as_json(self) -> dict[str, Any]:
@@ -64,7 +65,7 @@ class Peek:
         return {**about, "text": self.text}
 
     def lines(self) -> str:
-        """For a terminal: a heading, and the beginning of the text."""
+        """Text for a terminal: a heading, and the beginning of the chunk."""
         facts = [f"chunk {self.row:,}", f"source {self.source or 'none'}", f"{self.tokens} tokens"]
         if self.score is None:
             facts.append(self.part)
@@ -86,16 +87,17 @@ def peek(
     *,
     every_fate: bool = False,
 ) -> list[Peek]:
-    """Some chunks of what lies in a folder.
+    """Read some chunks of a corpus or a selection.
 
     Args:
-        order: first, random, or by the score: best or worst.
+        order: first, random, or by score: best or worst.
         source: only chunks of this source.
-        corpus: of a selection, where its corpus lies; None: where it was.
-        every_fate: of a selection, what was not kept too.
+        corpus: folder of a selection's corpus; None: as recorded in the selection.
+        every_fate: for a selection, include chunks that were not kept.
+
     Raises:
-        UsageError: a corpus has no scores to order by; there is no such source.
-        ArtifactError, DataError: the folder is not that of a corpus or a selection, or damaged.
+        UsageError: a corpus has no scores to sort by, or there is no such source.
+        ArtifactError, DataError: the folder is not a corpus or a selection, or is damaged.
     """
     found = open_published(folder, Path(), corpus)
     if not found.is_selection and order in ("best", "worst"):
@@ -157,12 +159,12 @@ class _Chunks:
 
 
 def score_of(by: Mapping[str, Any]) -> Any:
-    """What a selection compares, of the numbers that it keeps for a chunk."""
+    """The score that a selection uses, from the numbers it stores for a chunk."""
     return by[PREDICTED] if PREDICTED in by else by["teacher"] - by["reference"]
 
 
 def _scored(found: Published) -> _Chunks:
-    """Every chunk that a selection decided on, in corpus order."""
+    """All chunks considered by a selection, in corpus order."""
     kept = kept_columns(found.folder)
     file = found.folder / REJECTED_FILE
     require_unchanged(found.folder, found.result, (REJECTED_FILE,))
@@ -186,7 +188,7 @@ def _scored(found: Published) -> _Chunks:
 
 
 def _of_rows(corpus: Corpus, rows: NDArray[np.int64], array: str) -> NDArray[Any]:
-    """An array of the shards at some rows of the corpus."""
+    """An array of the shards, at some rows of the corpus."""
     found, begin = np.zeros(len(rows), np.int64), 0
     for shard in corpus.shards:
         inside = (rows >= begin) & (rows < begin + len(shard))
@@ -196,7 +198,7 @@ def _of_rows(corpus: Corpus, rows: NDArray[np.int64], array: str) -> NDArray[Any
 
 
 def _chosen(chunks: _Chunks, order: Order, count: int) -> NDArray[np.int64]:
-    """Places of the chunks to show; what could not be scored is neither best nor worst."""
+    """Places of the chunks to show. Chunks without a score are neither best nor worst."""
     total = len(chunks.row)
     if order == "first":
         return np.arange(min(count, total))
@@ -209,5 +211,5 @@ def _chosen(chunks: _Chunks, order: Order, count: int) -> NDArray[np.int64]:
 
 
 def _number(value: float | None) -> float | None:
-    """JSON has no word for NaN."""
+    """Replace NaN, which JSON does not support, by None."""
     return None if value is None or math.isnan(value) else value

@@ -1,4 +1,6 @@
-"""The cost of a corpus, its scores and a selection. Tokens are estimated from some documents."""
+"""Cost of a corpus, of its scores and of a selection. Tokens are estimated from some of the
+documents.
+"""
 
 from __future__ import annotations
 
@@ -39,26 +41,27 @@ from attar.step import StepPlan
 from attar.tasks.table import CAUSAL_LM
 
 TOKENS_A_SECOND = 250_000
-"""Tokenized, packed and written, on two cores."""
+"""To tokenize, pack and write, on two cores."""
 LEARNED_BYTES_A_SECOND = 5e6
-"""Hashed, counted and merged to a tokenizer: 11.3 MB of sources took 2.7 s of processor time."""
+"""To hash, count and merge text into a tokenizer: 11.3 MB of sources took 2.7 s of processor
+time."""
 LEARNED_BYTES = 2**21
-"""Text that a plan learns a tokenizer from; a second's work."""
+"""Amount of text from which a plan learns a tokenizer; takes about a second."""
 LONGEST_LETTER = 4
-"""Bytes in UTF-8."""
+"""Maximum number of bytes of a character in UTF-8."""
 EXPORTED_TOKENS_A_SECOND = 2_000_000
-"""Read from a corpus and packed again, on one core; assumed, not measured."""
+"""To read a corpus and write it in another format, on one core; assumed, not measured."""
 CHUNK_BYTES = 32
-"""On disk, of the scores of a chunk."""
+"""Size of a chunk's scores on disk."""
 SELECTED_BYTES = 24
-"""In memory, of what a selection knows of a chunk."""
+"""Memory of a selection, per chunk."""
 MINHASH_BYTES, MINHASH_TOKENS_A_SECOND = 4100, 3e6
-"""In memory, of a chunk's signature and its place in the index; tokens signed on one core."""
+"""Memory of a chunk's signature and index entry; and tokens per second on one core."""
 
 
 def plan_tokenize(config: TokenizeStep, context: PlanContext) -> StepPlan:
-    """Plan a corpus; steps that read it will find the rows of its table, and the number of its
-    chunks."""
+    """Plan a corpus. Registers its table's rows and its number of chunks for the steps that read
+    it."""
     if folder := context.made.get(context.name):
         return _plan_made_corpus(config, context, folder)
     if config.expect_tokens is not None:
@@ -78,7 +81,7 @@ def plan_tokenize(config: TokenizeStep, context: PlanContext) -> StepPlan:
 
 
 def _running(rows: TextData, train: Split) -> TextData:
-    """The table as running text with another train split."""
+    """The table as running text, with another train split."""
     text = replace(rows, objective=CAUSAL_LM.name, label_names=(), metrics=CAUSAL_LM.metrics)
     return replace(text, splits={**rows.splits, "train": train})
 
@@ -90,14 +93,14 @@ def _found_by_readers(
     rows: TextData,
     chunks: Mapping[str, PlannedChunks],
 ) -> None:
-    """What the plans of steps that read this corpus will find."""
+    """Register the corpus for the plans of the steps that read it."""
     context.tokenizers[context.name] = tokenizer
     context.corpora[context.name] = PlannedCorpus(tokenizer, config.max_length)
     context.texts.add(context.name, rows, chunks)
 
 
 def _plan_expected_corpus(config: TokenizeStep, context: PlanContext, tokens: int) -> StepPlan:
-    """A corpus of so many tokens, in full chunks."""
+    """Plan a corpus of this many tokens, in full chunks."""
     unread = context.texts.leave_unread(config.data)
     tokenizer, learning = _tokenizer(config, context)
     chunks: dict[str, PlannedChunks] = {}
@@ -123,7 +126,7 @@ def _plan_made_corpus(config: TokenizeStep, context: PlanContext, folder: Path) 
 def _corpus_plan(
     config: TokenizeStep, chunks: Mapping[str, PlannedChunks], documents: int, learning: float
 ) -> StepPlan:
-    """The plan from what was counted.
+    """The plan, from the counts.
 
     Args:
         learning: seconds to learn the tokenizer.
@@ -138,8 +141,8 @@ def _corpus_plan(
 
 
 def _packed(config: TokenizeStep, texts: Sequence[tuple[str, ...]], folder: Path) -> PlannedChunks:
-    """Chunks of these documents, counted in some of them; exact where all are looked at, and
-    neither sources nor a tokenizer that is yet to be learned make other chunks of them."""
+    """Estimate the chunks of these documents from a sample. Exact if all documents are sampled,
+    unless there are several sources or the tokenizer has yet to be learned."""
     sample = texts[:: max(1, len(texts) // SAMPLED_TEXTS)]
     tokenizer, end_id = document_tokenizer(folder)
     documents = ((SCORED, Document(row, "", each)) for row, each in enumerate(sample))
@@ -160,8 +163,8 @@ def _packed(config: TokenizeStep, texts: Sequence[tuple[str, ...]], folder: Path
 
 
 def _tokenizer(config: TokenizeStep, context: PlanContext) -> tuple[PlannedTokenizer, float]:
-    """The tokenizer, and the seconds to learn it. One that the step will learn is learned here from
-    a little text of the same data."""
+    """The tokenizer, and the seconds to learn it. If the step will learn it, a stand-in is learned
+    here from a little of the same text."""
     wanted = config.tokenizer
     if isinstance(wanted, str):
         return context.tokenizer(wanted), 0.0
@@ -179,7 +182,7 @@ def _tokenizer(config: TokenizeStep, context: PlanContext) -> tuple[PlannedToken
 
 
 def plan_score(config: ScoreStep, context: PlanContext) -> StepPlan:
-    """Plan a forward pass over a part of the corpus or a sample of it."""
+    """Plan a forward pass over a part of the corpus, or a sample of it."""
     length = context.corpus(config.data).max_length
     model = replace(context.model(config.model, Head(None, CAUSAL_LM), length), max_length=length)
     chunks, tokens = _chunks(config.data, config.part, context)
@@ -197,7 +200,7 @@ def plan_score(config: ScoreStep, context: PlanContext) -> StepPlan:
 
 
 def plan_proxy(config: ProxyStep, context: PlanContext) -> StepPlan:
-    """Plan the training of a proxy; score steps that name it will find its body."""
+    """Plan the training of a proxy. Registers its body for the score steps that use it."""
     length = context.corpus(config.data).max_length
     model = context.model(config.model, None, length)
     body: Any = model.cost.model.base_model
@@ -229,20 +232,22 @@ def plan_proxy(config: ProxyStep, context: PlanContext) -> StepPlan:
 
 
 def _settings_of_scores(word: str, context: PlanContext) -> Mapping[str, Any]:
-    """`part` and `chunks` of a score step of this recipe, or of another run."""
+    """`part` and `chunks` of a score step, in this recipe or in another run."""
     step = context.recipe["steps"].get(word)
     return read_result(context.recipe_folder / word).metrics if step is None else step
 
 
 def _chunks(corpus: str, part: str, context: PlanContext) -> tuple[int, int]:
-    """Chunks of a part, and the mean number of tokens of each."""
+    """Number of chunks in a part, and their mean number of tokens."""
     found = context.texts.chunks_of(corpus, part)
     assert found is not None, "check refuses scores of anything but a corpus"
     return found.chunks, found.mean_tokens
 
 
 def _saved_by_proxy(config: ScoreStep, chunks: int, flops: int, context: PlanContext) -> str:
-    """What all of scoring by a proxy takes, beside the teacher alone; "": the model is none."""
+    """Total cost of scoring with a proxy, compared with the teacher alone; "": the model is not a
+    proxy.
+    """
     made = context.recipe["steps"].get(config.model, {})
     if made.get("run") != "proxy" or not {made["teacher"], made["reference"]} <= {*context.plans}:
         return ""
@@ -260,7 +265,7 @@ def _saved_by_proxy(config: ScoreStep, chunks: int, flops: int, context: PlanCon
 
 
 def plan_select(config: SelectStep, context: PlanContext) -> StepPlan:
-    """Plan a selection; steps that read it will find a share of the corpus's rows."""
+    """Plan a selection. Registers a share of the corpus's rows for the steps that read it."""
     corpus = context.texts.loaded(config.data)
     train = corpus.split("train")
     scores = _settings_of_scores(config.teacher or config.scores or "", context)
@@ -297,9 +302,9 @@ def plan_select(config: SelectStep, context: PlanContext) -> StepPlan:
 
 
 def plan_export_data(config: ExportDataStep, context: PlanContext) -> StepPlan:
-    """Plan an export: the texts are packed about as small as they are in the corpus."""
+    """Plan an export, assuming that the texts compress about as well as in the corpus."""
     chunks = context.texts.chunks_of(config.data, config.part)
-    tokens = 0 if chunks is None else chunks.tokens  # of texts alone: the step refuses them
+    tokens = 0 if chunks is None else chunks.tokens  # None for plain texts, which the step rejects
     return StepPlan(
         memory_mib=RUNTIME_MIB,
         disk_mib=tokens * CORPUS_BYTES_A_TOKEN / MIB,

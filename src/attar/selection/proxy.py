@@ -1,4 +1,5 @@
-"""`run = "proxy"`: scores of a sample of chunks in; a small model that predicts the score out.
+"""`run = "proxy"`: train a small model to predict the scores of chunks, from the scores of a
+sample.
 
 The problem: difference sampling runs a large teacher on every chunk of a corpus. The idea
 (MiniPLM_prx, arXiv 2410.17215): teacher and reference score a sample; a small model, such as the
@@ -6,9 +7,9 @@ reference itself, learns to predict r(x) from the chunk (`attar.selection.proxy_
 squared error on standardised scores; then only this model scores the whole corpus.
 
 A share of the sample is held out. Half of it is evaluated during training, and the checkpoint with
-the lowest loss is kept. The other half is used once: the Spearman correlation of the kept
-checkpoint, with a bootstrap interval, and that of the untrained head. Training is the loop of `run
-= "train"`, and so are its checkpoints.
+the lowest loss is kept. The other half is used once, to measure the Spearman correlation of the
+kept checkpoint, with a bootstrap interval, and that of the untrained head. Training loop and
+checkpoints are those of `run = "train"`.
 """
 
 from __future__ import annotations
@@ -59,26 +60,27 @@ FEWEST = 20
 """Minimum size of a sample; with fewer chunks the held-out correlation is meaningless."""
 HELD_OUT_FILE = "held_out.safetensors"
 EPSILON = 1e-6
-"""Nats per token; scores that differ by less are rounding."""
+"""In nats per token; smaller differences between scores are rounding errors."""
 
 
 @dataclass(frozen=True)
 class ScoredChunks:
-    """Chunks of a corpus with the scores they are to have, as the training loop reads them."""
+    """Chunks of a corpus with their target scores, for the training loop."""
 
     chunks: CorpusView
     targets: NDArray[np.float32]
     """Standardised scores, (N,)."""
     lengths: np.ndarray
-    """Tokens that are read of each, (N,)."""
+    """Number of input tokens of each chunk, (N,)."""
 
     @classmethod
     def of(
         cls, corpus: Corpus, rows: NDArray[np.int64], targets: NDArray[np.float32]
     ) -> ScoredChunks:
-        """
+        """Make examples from chunks of a corpus.
+
         Args:
-            rows: of the corpus, rising.
+            rows: of the corpus, in increasing order.
         """
         chunks = CorpusView(corpus, kept=rows)
         lengths = chunks.lengths(np.arange(len(rows)))
@@ -116,7 +118,7 @@ class ScoredChunks:
     def predictions(
         self, model: Any, batch_size: int, after_batch: AfterBatch = lambda rows: None
     ) -> NDArray[np.float32]:
-        """Standardised, (N,), in float32.
+        """Predicted standardised scores, (N,), in float32.
 
         Raises:
             NonFiniteError: a prediction is NaN or infinite.
@@ -136,7 +138,7 @@ def proxy(config: ProxyStep, context: StepContext) -> ProxyMetrics:
 
     Raises:
         AttarError: a user error.
-        StoppedError: asked to stop; a checkpoint is kept.
+        StoppedError: a stop was requested; a checkpoint is kept.
     """
     corpus = corpus_of(context, config.data)
     folders = {name: context.inputs[step] for name, step in config.scored_by.items()}
@@ -194,10 +196,10 @@ def proxy(config: ProxyStep, context: StepContext) -> ProxyMetrics:
 
 
 def usable(sample: Scored, step: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Rows and scores of the chunks that have one.
+    """Rows and scores of the chunks that have a score.
 
     Raises:
-        DataError: too few, or all scores are equal.
+        DataError: there are too few, or all scores are equal.
     """
     is_usable = np.isfinite(sample.score) & (sample.tokens > 0)
     rows, scores = sample.rows()[is_usable], sample.score[is_usable]
@@ -217,8 +219,8 @@ def usable(sample: Scored, step: str) -> tuple[NDArray[np.int64], NDArray[np.flo
 
 
 def split_of(count: int, held_out: float, seed: int) -> list[NDArray[np.int64]]:
-    """Places to learn from, to choose the best state by, and to judge it by; each rising, none
-    empty, together all of `count`."""
+    """Split `count` places into training places, places that choose the checkpoint, and places that
+    measure it; each sorted and not empty."""
     drawn = generator(seed, "held out").permutation(count)
     held = min(max(2, share_of(held_out, count)), count - 1)
     cuts = [held // 2, held]
@@ -237,7 +239,7 @@ def _job(
         name=context.name,
         config=config.training,
         seed=context.seed,
-        model=cast("PreTrainedModel", model),  # the loop only calls it and asks for its device
+        model=cast("PreTrainedModel", model),  # the loop only calls it and reads its device
         input_names=("input_ids", "attention_mask"),
         teacher=None,
         loss=TotalLoss((CrossEntropy(),), REGRESSION.name),
@@ -264,7 +266,7 @@ def _flops_of(scores: Any) -> int:
 
 
 def _training_flops(job: Job, judging: ScoredChunks, body: PreTrainedModel, place: Place) -> int:
-    """A backward pass counts as two forward ones; the head is left out."""
+    """FLOPs of training. A backward pass counts as two forward passes; the head is ignored."""
     once, chosen, judged = (
         forward_flops(body, chunks.lengths) for chunks in (job.train, job.validation, judging)
     )

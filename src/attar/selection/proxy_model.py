@@ -1,15 +1,15 @@
-"""A proxy: a small language model's body with a linear head that predicts a chunk's score.
+"""A proxy: the body of a small language model, with a linear head that predicts a chunk's score.
 
     h̄ = mean of the last hidden states over the chunk's tokens
     z = B · tanh((w·h̄ + b) / B)              the standardised score, within ±B
     r̂ = mean + std · z                       in nats per token
 
-mean and std are those of the scores it was trained on, and B is twice the largest |z| among them:
+mean and std are those of the training scores, and B is twice the largest |z| among them:
 predictions stay near the range of the training scores and can reach all of them.
 
-A proxy is a model folder (the body, without its language head) with `proxy.safetensors` beside the
-weights: w, b, mean, std and B. It reads what a language model reads of a chunk: all but its last
-token.
+A proxy is a model folder (the body, without its language head) with an additional
+`proxy.safetensors`: w, b, mean, std and B. Its input is that of a language model: all tokens of a
+chunk except the last.
 """
 
 from __future__ import annotations
@@ -37,21 +37,22 @@ from attar.selection.batches import padded
 from attar.untrusted import checked
 
 INITIAL_STD = 0.02
-"""Of a new head's weights, transformers' default."""
+"""Standard deviation of a new head's weights, transformers' default."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """From scores in nats per token to the standardised ones that a proxy learns, and back."""
+    """Conversion between scores in nats per token and the standardised scores that a proxy
+    learns."""
 
     mean: float
     std: float
     bound: float
-    """Of standardised predictions."""
+    """Bound of standardised predictions."""
 
     @classmethod
     def of(cls, scores: NDArray[np.float32]) -> Scale:
-        """Of scores that are not all equal."""
+        """The scale of training scores, which must not all be equal."""
         wide = scores.astype(np.float64)
         mean, std = float(wide.mean()), float(wide.std())
         return cls(mean, std, 2 * float(np.abs((wide - mean) / std).max()))
@@ -64,7 +65,7 @@ class Scale:
 
 
 class Proxy(nn.Module):
-    """A body and its head, called as a transformers model is: logits (B, 1) are z."""
+    """A body and its head, called like a transformers model: logits (B, 1) are z."""
 
     def __init__(self, body: PreTrainedModel, scale: Scale, seed: int) -> None:
         super().__init__()
@@ -84,7 +85,7 @@ class Proxy(nn.Module):
         return self.head.weight.device
 
     def get_output_embeddings(self) -> None:
-        """It predicts no words."""
+        """None: it has no language head."""
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, **_: Any
@@ -105,12 +106,12 @@ def mean_over_tokens(states: Tensor, mask: Tensor) -> Tensor:
 
 
 def read_of(chunk: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The tokens of a chunk that a model reads: the last one is only predicted."""
+    """The input tokens of a chunk; the last token is only predicted."""
     return chunk[:-1] if len(chunk) > 1 else chunk
 
 
 class ProxyScorer:
-    """The score of a chunk as a proxy predicts it, in nats per token."""
+    """Predicts scores of chunks with a proxy, in nats per token."""
 
     quantity: ClassVar[str] = "predicted"
 
@@ -135,7 +136,8 @@ def save_proxy(proxy: Proxy, source: LoadedModel, folder: Path) -> None:
     """Write a proxy's folder.
 
     Args:
-        source: what it was made of, for its tokenizer.
+        source: the model it was made from, for its tokenizer.
+
     Raises:
         ResourceError: the disk is full.
     """
@@ -147,13 +149,15 @@ def save_proxy(proxy: Proxy, source: LoadedModel, folder: Path) -> None:
 
 
 def is_proxy(folder: Path) -> bool:
-    """Whether a model folder is a proxy's."""
+    """Whether a model folder is a proxy."""
     return (folder / PROXY_FILE).exists()
 
 
 def load_proxy(folder: Path) -> Proxy:
-    """Raises:
-    ModelError, ArtifactError: as `load_model`; the head is damaged or of another body.
+    """Load a proxy.
+
+    Raises:
+        ModelError, ArtifactError: as `load_model`; or the head is damaged or does not fit the body.
     """
     body = load_model(folder).model
     file = checked(folder / PROXY_FILE)

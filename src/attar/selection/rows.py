@@ -1,8 +1,8 @@
-"""A corpus, and what was selected of it, where a recipe names data.
+"""Chunks of a corpus or a selection as training data of a recipe.
 
-The chunks are the training rows, in corpus order; none of them is read before it is asked for. The
-validation split is that of the table of texts at the beginning: which the corpus was made of, or
-the one whose chunks a model continued.
+The chunks are the training rows, in corpus order, and read only on demand. The validation split is
+that of the original table of texts: the one the corpus was made from, or, for generated text, the
+one that its prompts come from.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from attar.tasks.table import CAUSAL_LM
 
 
 def corpus_rows(made: MadeRows, context: StepContext) -> TextData:
-    """The chunks of a corpus that a step made, all or those of one part.
+    """The chunks of a corpus that a step made: all, or those of one part.
 
     Raises:
         DataError, ArtifactError: the table of the validation split, or a shard, cannot be read.

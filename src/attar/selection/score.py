@@ -1,19 +1,21 @@
-"""`run = "score"`: a corpus and a model in; a number for each chunk out.
+"""`run = "score"`: compute a score for each chunk of a corpus with a model.
 
 A language model gives log p. Of a chunk of n tokens, n − 1 are predicted: its score is the sum of
-their log-probabilities in nats, and their number. A teacher's and a reference's scores of one
-corpus are two steps, so that another reference costs one pass and not two (MiniPLM,
-arXiv 2410.17215). A proxy gives its prediction of the difference between the two.
+their log-probabilities in nats, stored with their number. Teacher and reference score a corpus in
+two separate steps, so that another reference costs one pass and not two (MiniPLM, arXiv
+2410.17215). A proxy gives its prediction of the difference between the two.
 
-The batches of a shard are a pure function of its lengths. A shard is put in place when it is whole,
-and not touched again; a stopped run continues with the next batch, a killed one with a batch of the
-minute before. `work` is the only loop over shards, and what it calls knows nothing of the others.
+The batches of a shard are a pure function of its lengths. A shard gets its final name when it is
+complete, and does not change afterwards. A stopped run continues with the next batch, a killed one
+with a batch at most a minute earlier. `work` is the only loop over shards, and each shard is
+processed independently.
 
-A random sample of a part has the chunks with the largest keys, each a pure function of (seed,
-shard, place): it is uniform and without replacement, two steps with equal settings score the same
-chunks, and a larger sample contains a smaller one.
+A random sample of a part consists of the chunks with the largest keys, each a pure function of
+(seed, shard, place). It is uniform and without replacement, two steps with equal settings score the
+same chunks, and a larger sample contains a smaller one.
 
 A chunk that a model cannot score is set aside: its score is NaN, and a file has the reason.
+
 Memory: that of `attar.selection.scorers`, and the row numbers and scores of one shard.
 """
 
@@ -55,7 +57,7 @@ SET_ASIDE_FILE = "set_aside.jsonl.gz"
 NOT_FINITE = "the log-probability is NaN or infinite"
 KEEP_EVERY_S = 60.0
 ROWS_NAMED = 5
-"""In a message, of each reason."""
+"""Number of rows named in a message for each reason."""
 
 
 def score(config: ScoreStep, context: StepContext) -> ScoreMetrics:
@@ -63,7 +65,7 @@ def score(config: ScoreStep, context: StepContext) -> ScoreMetrics:
 
     Raises:
         AttarError: a user error.
-        StoppedError: asked to stop; what is scored so far is kept.
+        StoppedError: a stop was requested; scores so far are kept.
     """
     corpus = corpus_of(context, config.data)
     scorer = open_scorer(config, context, corpus)
@@ -123,25 +125,25 @@ def score(config: ScoreStep, context: StepContext) -> ScoreMetrics:
 
 
 def work(shards: Iterable[int], do: Callable[[int], Path]) -> list[Path]:
-    """`do` for every shard; the files it made. `do` is idempotent and needs no other shard, so that
-    another engine may call it in other processes and in any order."""
+    """Call `do` for every shard and return the files it made. `do` is idempotent and needs no other
+    shard, so another engine could call it in other processes and in any order."""
     return [do(shard) for shard in shards]
 
 
 @dataclass
 class Begun:
-    """The scores of a shard while it is scored; on disk about once a minute, so that a shard which
-    takes hours is not begun again."""
+    """Partial scores of a shard, saved about once a minute, so that a shard that takes hours need
+    not be restarted."""
 
     values: NDArray[np.float32]
-    """Infinite where no batch has come yet; NaN where the model has no answer, (N,)."""
+    """Infinite if not scored yet; NaN if the model gives no valid score, (N,)."""
     batches: int = 0
-    """Done."""
+    """Number of batches done."""
     saved_at: float = field(default_factory=time.monotonic)
 
     @classmethod
     def read(cls, file: Path, chunks: int) -> Begun:
-        """What a stopped or killed run left; else the beginning."""
+        """Load what an interrupted run saved; an empty state if there is nothing."""
         with suppress(OSError, SafetensorError, KeyError):
             found = load_file(file)
             if len(found["values"]) == chunks:
@@ -150,14 +152,14 @@ class Begun:
 
     @property
     def chunks(self) -> int:
-        """Done."""
+        """Number of chunks done."""
         return int((~np.isinf(self.values)).sum())
 
     def keep(self, file: Path, context: StepContext) -> None:
-        """Save it if it is time to.
+        """Save the state if the last save was long ago.
 
         Raises:
-            StoppedError: asked to stop.
+            StoppedError: a stop was requested.
         """
         is_stopping = context.should_stop()
         if is_stopping or time.monotonic() - self.saved_at > KEEP_EVERY_S:
@@ -182,11 +184,11 @@ class Begun:
 def fill_(
     begun: Begun, scorer: Scorer, shard: Shard, rows: NDArray[np.int64], batch_tokens: int
 ) -> Iterator[int]:
-    """Score the batches that have not come yet; yields the chunks of each.
+    """Score the remaining batches; yields the number of chunks in each.
 
     Args:
         rows: of the shard.
-        batch_tokens: of one forward pass, padding included.
+        batch_tokens: tokens in one forward pass, including padding.
     """
     batches = token_batches(shard.lengths[rows], batch_tokens)
     for batch in islice(batches, begun.batches, None):
@@ -204,7 +206,7 @@ def fill_(
 def _offline(
     config: ScoreStep, context: StepContext, counts: dict[str, int]
 ) -> dict[str, dict[str, float]]:
-    """What scoring by a proxy of this recipe took in all, beside the teacher alone."""
+    """Total FLOPs of scoring with a proxy of this recipe, compared with the teacher alone."""
     folder = context.inputs.get(config.model)
     if folder is None or not is_proxy(find_model_folder(folder)):
         return {}
@@ -218,7 +220,8 @@ def _offline(
 
 
 def _set_aside(scores: ShardScores, shard: Shard, begin: int, vocabulary: int) -> list[SetAside]:
-    """The chunks without a score, and why; rows are counted over all shards from `begin`."""
+    """The chunks without a score, with reasons; rows are numbered over all shards, from `begin`
+    on."""
     rows = scores.row[np.isnan(scores.values)]
     return [
         SetAside("train", begin + int(row), _reason(shard.chunk(int(row)), vocabulary))
@@ -233,8 +236,10 @@ def _reason(chunk: NDArray[np.int64], vocabulary: int) -> str:
 
 
 def _require_few(faults: Sequence[SetAside], chunks: int, config: ScoreStep, step: str) -> None:
-    """Raises:
-    NonFiniteError, ModelError: more chunks have no score than `max_set_aside` allows.
+    """Raise if too many chunks have no score.
+
+    Raises:
+        NonFiniteError, ModelError: more chunks have no score than `max_set_aside` allows.
     """
     if len(faults) <= config.max_set_aside * chunks:
         return
@@ -256,10 +261,10 @@ def _require_few(faults: Sequence[SetAside], chunks: int, config: ScoreStep, ste
 def rows_to_score(
     corpus: Corpus, part: str, chunks: int | None, seed: int
 ) -> Callable[[int], NDArray[np.int64]]:
-    """Number of a shard → its rows to be scored, rising.
+    """Number of a shard → its rows to score, in increasing order.
 
     Args:
-        chunks: of the sample; None, or as many as there are: all.
+        chunks: size of the sample; None, or at least the number of chunks: all.
     """
 
     def of_part(shard: int) -> NDArray[np.int64]:

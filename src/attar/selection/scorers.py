@@ -1,8 +1,8 @@
 """Scorers of chunks: a language model's log p, or a proxy's prediction.
 
 Everything is computed in float32: two passes in bf16 differ by about 1e-2 nats per token, and
-`select` uses differences. The device is that of training. Memory: one batch, and the logits of some
-hundred tokens.
+`select` uses differences. The device is the one used for training. Memory: one batch, and the
+logits of several hundred tokens.
 """
 
 from __future__ import annotations
@@ -32,28 +32,33 @@ from attar.training.update.precision import device_here
 
 
 class Scorer(Protocol):
-    """A model that gives chunks numbers."""
+    """A model that computes a number for each chunk."""
 
     quantity: ClassVar[str]
-    """The field of `ShardScores` that they are."""
+    """Name of the field of `ShardScores` with these numbers."""
     model: PreTrainedModel
     vocabulary: int
-    """Token ids that the model has embeddings for."""
+    """Number of token ids that the model has embeddings for."""
 
     def __call__(self, chunks: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
-        """A number for each chunk of one batch."""
+        """A number for each chunk of a batch."""
         ...
 
     def summary(self, total: float, chunks: int, tokens: int) -> dict[str, float | None]:
-        """For the result: a mean, of the numbers of chunks with so many predicted tokens."""
+        """A mean for the result.
+
+        Args:
+            total: sum of the numbers of all chunks.
+            tokens: number of predicted tokens in these chunks.
+        """
         ...
 
 
 def open_scorer(config: ScoreStep, context: StepContext, corpus: Corpus) -> Scorer:
-    """What a score step names as its model.
+    """The scorer for a score step's model.
 
     Raises:
-        ModelError: it cannot read this corpus, or predicts no tokens.
+        ModelError: it cannot read this corpus, or is not a causal language model.
     """
     folder = resolve_model(config.model, context.inputs, context.recipe_folder)
     if is_proxy(folder):
@@ -72,7 +77,7 @@ def open_scorer(config: ScoreStep, context: StepContext, corpus: Corpus) -> Scor
 
 
 class LanguageScorer:
-    """log p of a chunk: the sum over its tokens but the first."""
+    """log p of a chunk: the sum over all tokens except the first."""
 
     quantity: ClassVar[str] = "log_p"
 
@@ -83,11 +88,11 @@ class LanguageScorer:
 
     @torch.inference_mode()
     def __call__(self, chunks: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
-        """Each chunk's sum, in float32 over at most its tokens."""
+        """The sum for each chunk, accumulated in float32."""
         ids, mask = (given.to(self.model.device) for given in padded(chunks))
         if ids.shape[1] < 2:
             return np.zeros(len(chunks), np.float32)
-        # the last token is predicted and never read; padding is after what is read
+        # the last token is predicted but never read; padding is on the right
         inputs = {"input_ids": ids[:, :-1], "attention_mask": mask[:, :-1]}
         is_predicted = mask[:, 1:].bool()
         _, logits = run_to_logits(self.model, inputs, use_cache=False)
@@ -101,13 +106,13 @@ class LanguageScorer:
 
 
 def embeddings_of(model: PreTrainedModel) -> int:
-    """How many token ids a model can read."""
+    """Number of token ids that a model has embeddings for."""
     table: Any = model.get_input_embeddings()
     return int(table.weight.shape[0])
 
 
 def require_fit(model: PreTrainedModel, folder: Path, corpus: Corpus, step: str) -> None:
-    """Refuse a model that does not read the corpus's tokens as they were made, or whole chunks.
+    """Raise if a model has another tokenizer than the corpus, or cannot read whole chunks.
 
     Raises:
         ModelError: another tokenizer, or too few positions.

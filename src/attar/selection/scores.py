@@ -1,9 +1,9 @@
-"""Scores of a corpus's chunks: one file per shard, and what is read of them.
+"""Scores of a corpus's chunks: one file per shard, and functions to read them.
 
     00000.scores.safetensors    row, tokens, digest, and log_p or predicted, of shard 0
 
 A language model gives the sum of a chunk's log-probabilities, a proxy a predicted score. A chunk
-that could not be scored holds NaN, so the files of two models always have the same rows.
+that could not be scored has NaN, so the files of two models always have the same rows.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ TYPES = {
 
 @dataclass(frozen=True)
 class ShardScores:
-    """Scores of some chunks of one shard, in their order; NaN: it could not be scored."""
+    """Scores of some chunks of a shard, in order; NaN: could not be scored."""
 
     row: NDArray[np.uint64]
     """Row in the shard, (N,)."""
     tokens: NDArray[np.uint32]
-    """How many are predicted: all but the first, (N,)."""
+    """Number of predicted tokens: all except the first, (N,)."""
     digest: NDArray[np.uint64]
-    """The chunks' own, so that scores never meet another corpus, (N,)."""
+    """Digests of the chunks, to check that scores belong to this corpus, (N,)."""
     log_p: NDArray[np.float32] | None = None
-    """Of a language model: sum of log-probabilities in nats, (N,)."""
+    """For a language model: sum of log-probabilities in nats, (N,)."""
     predicted: NDArray[np.float32] | None = None
-    """Of a proxy: the predicted score in nats per token, (N,)."""
+    """For a proxy: the predicted score in nats per token, (N,)."""
 
     @property
     def values(self) -> NDArray[np.float32]:
@@ -62,20 +62,24 @@ class ShardScores:
         return (self.log_p / np.maximum(self.tokens, 1)).astype(np.float32)
 
     def write(self, file: Path) -> None:
-        """Raises:
-        ResourceError: the disk is full.
+        """Write the scores.
+
+        Raises:
+            ResourceError: the disk is full.
         """
         write_bytes(file, save({name: x for name, x in vars(self).items() if x is not None}))
 
 
 def score_file(folder: Path, shard: int) -> Path:
-    """Where the scores of a shard lie."""
+    """The file with the scores of a shard."""
     return folder / f"{shard:05}.scores.safetensors"
 
 
 def read_scores(file: Path) -> ShardScores:
-    """Raises:
-    ArtifactError: the file is missing, damaged, or holds something else.
+    """Read the scores of a shard.
+
+    Raises:
+        ArtifactError: the file is missing, damaged, or not a file of scores.
     """
     try:
         arrays = load_file(checked(file))
@@ -99,43 +103,43 @@ def read_scores(file: Path) -> ShardScores:
 
 @dataclass(frozen=True)
 class Details:
-    """What is read again of scored chunks when it is needed; arrays (N,)."""
+    """Further data of scored chunks, read from disk on demand; arrays (N,)."""
 
     row: NDArray[np.int64]
-    """In the corpus, over all shards."""
+    """Row in the corpus, over all shards."""
     by: Mapping[str, NDArray[np.float32]]
     """"teacher" and "reference" → mean log-probability per token in nats; or "predicted" → the
-    proxy's score. NaN: it could not be scored."""
+    proxy's score. NaN: could not be scored."""
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What is known of each scored chunk; arrays (N,) over all shards, in corpus order.
+    """All scored chunks; arrays (N,) over all shards, in corpus order.
 
-    Memory: 10 bytes per chunk; the rest is read shard by shard.
+    Memory: 10 bytes per chunk; everything else is read shard by shard.
     """
 
     score: NDArray[np.float32]
-    """r(x), or what the proxy predicts for it. NaN: it could not be scored."""
+    """r(x), or a proxy's prediction of it. NaN: could not be scored."""
     source: NDArray[np.uint16]
     tokens: NDArray[np.uint32]
     ends: NDArray[np.int64]
-    """Scored chunks up to the end of each shard, (S,)."""
+    """Number of scored chunks up to the end of each shard, (S,)."""
     read: Callable[[int], Details]
-    """Number of a shard → what else is known of its scored chunks."""
+    """Number of a shard → further data of its scored chunks."""
 
     def __len__(self) -> int:
         return len(self.score)
 
     def parts(self) -> Iterator[tuple[slice, Details]]:
-        """Each shard's chunks, and what else is known of them."""
+        """The chunks of each shard, with their further data."""
         begins = [0, *self.ends[:-1].tolist()]
         for number, (begin, end) in enumerate(zip(begins, self.ends.tolist(), strict=True)):
             if begin < end:
                 yield slice(begin, end), self.read(number)
 
     def details(self, indices: NDArray[np.int64]) -> Details:
-        """What else is known of some chunks, in their order; only their shards are read."""
+        """Further data of some chunks, in their order; reads only their shards."""
         numbers = np.searchsorted(self.ends, indices, side="right")
         row, by = np.zeros(len(indices), np.int64), dict[str, NDArray[np.float32]]()
         for number in np.unique(numbers).tolist():
@@ -159,23 +163,24 @@ class Scored:
         return {name: total / max(tokens, 1) for name, total in sums.items()}
 
     def rows(self) -> NDArray[np.int64]:
-        """Of all chunks, in the corpus: 8 bytes per chunk more."""
+        """Rows of all chunks in the corpus; takes 8 more bytes per chunk."""
         return np.concatenate([details.row for _, details in self.parts()])
 
 
 def read_scored(
     corpus: Corpus, folders: Mapping[str, Path], step: str, *, may_be_sample: bool = False
 ) -> Scored:
-    """The scores of one corpus, checked to be of these very chunks.
+    """The scores of a corpus, after checking that they belong to its chunks.
 
     Args:
         folders: "teacher" and "reference", or "predicted" → folder of a score step.
         may_be_sample: False: every chunk of the part must have been scored.
+
     Raises:
         ArtifactError: scores are missing, damaged, of another corpus, or of another kind.
-        UsageError: only a sample was scored; teacher and reference are one model.
+        UsageError: only a sample was scored; or teacher and reference are the same model.
     """
-    score = np.empty(len(corpus), np.float32)  # memory that is not written to is not taken
+    score = np.empty(len(corpus), np.float32)  # unused pages of an empty array take no memory
     source, tokens = np.empty(len(corpus), np.uint16), np.empty(len(corpus), np.uint32)
     chunks_by_part = np.zeros(len(PARTS), np.int64)
     scored_by_part = np.zeros(len(PARTS), np.int64)

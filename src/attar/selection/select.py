@@ -1,23 +1,23 @@
-"""`run = "select"`: a corpus and the scores of its chunks in; the chunks to train on out.
+"""`run = "select"`: choose the chunks to train on, by their scores.
 
-Difference sampling (MiniPLM, arXiv 2410.17215): a chunk's score is the mean log-probability per
-token that the teacher gives it, less the reference's,
+Difference sampling (MiniPLM, arXiv 2410.17215): a chunk's score is its mean log-probability per
+token under the teacher, minus that under the reference,
 
     r(x) = (log p_T(x) − log p_ref(x)) / |x|,
 
-and the ⌊αN⌋ chunks with the highest scores are kept, in corpus order; of equal scores the earlier
-chunk goes first. `gumbel` adds Gumbel noise of a temperature to the scores before the cut, which
-draws without replacement in proportion to exp(r / temperature); `random` keeps a random sample;
-`proxy` takes the scores that a small model predicts (`attar.selection.proxy`).
+and the ⌊αN⌋ chunks with the highest scores are kept, in corpus order; ties go to the earlier chunk.
+`gumbel` adds Gumbel noise of a temperature to the scores before the cut, which draws without
+replacement in proportion to exp(r / temperature); `random` keeps a random sample; `proxy` uses the
+scores that a small model predicts (`attar.selection.proxy`).
 
-A high score can be misleading: a chunk that repeats itself, which the teacher copies and the
-reference cannot (`trim` sets the very highest aside), and a near duplicate, which has its
-original's score (`near_duplicates`). N includes what is set aside, so filters change which chunks
+A high score can be misleading: for a chunk that repeats itself, because the teacher can copy and
+the reference cannot (`trim` sets the highest scores aside), and for a near duplicate, which scores
+like its original (`near_duplicates`). N includes what is set aside, so filters change which chunks
 are kept, not how many.
 
-Filters go in this order: chunks without a score, chunks below `minimum_tokens`, the highest scores
-of all, near duplicates. Near duplicates are searched among the remaining chunks, so a chunk is only
-set aside if the earlier one that it repeats may be kept.
+Filters are applied in this order: no score, fewer than `minimum_tokens` tokens, the highest scores,
+near duplicates. Near duplicates are searched among the remaining chunks, so a chunk is only set
+aside if the earlier one that it repeats may be kept.
 
 The selection is a view: row numbers of the corpus, from 0 over all its shards.
 """
@@ -61,11 +61,11 @@ from attar.step import StepContext
 
 COUNTED = ("chunks", "kept", "tokens", "kept_tokens")
 COMPARED = 1000
-"""Chunks compared with earlier ones before it is asked whether to stop: about 0.1 s."""
+"""Chunks to compare between two checks for a stop request: about 0.1 s."""
 
 
 def select(config: SelectStep, context: StepContext) -> SelectMetrics:
-    """Write the rows that are kept, and the others with their scores and reasons.
+    """Write the kept rows, and the others with their scores and reasons.
 
     Raises:
         AttarError: a user error.
@@ -94,7 +94,7 @@ def select(config: SelectStep, context: StepContext) -> SelectMetrics:
     if config.diversity is not None:
         metrics["diversity"] = diversity(config.diversity, context, corpus, selection, seed)
     _write(context.folder, scored, fate)
-    # not held: what has been read of its map counts as memory
+    # not kept in memory: the pages read from a memory map count as memory
     digest = CorpusView(corpus, kept=kept_rows(context.folder)).digest()
     write_json(context.folder / DIGEST_FILE, digest)
 
@@ -122,9 +122,9 @@ def _repeats(
     scored: Scored,
     fate: NDArray[np.uint8],
 ) -> NDArray[np.int64] | None:
-    """Which of the scored chunks each one nearly repeats, −1 for none; None: it is not asked.
+    """For each scored chunk, the index of the chunk it nearly repeats, or −1; None: not requested.
 
-    Only chunks that are not set aside yet are compared: others cannot be originals.
+    Only chunks that are not set aside are compared: the others cannot be originals.
     """
     if config is None:
         return None
@@ -142,7 +142,7 @@ def _repeats(
 
 
 def _set_aside(config: SelectStep, scored: Scored) -> NDArray[np.uint8]:
-    """Which chunks cannot be kept, whatever they repeat."""
+    """Mark the chunks that cannot be kept, even if they repeat nothing."""
     fate = np.full(len(scored), BELOW, np.uint8)
     for span in spans(len(fate)):
         part = fate[span]
@@ -157,7 +157,7 @@ def _set_aside(config: SelectStep, scored: Scored) -> NDArray[np.uint8]:
 
 
 def _keys(config: SelectStep, scored: Scored, seed: int) -> NDArray[np.float32]:
-    """Sort keys of the cut."""
+    """Sort keys, to be compared with the cut."""
     draw = np.random.default_rng(np.random.SeedSequence((seed, len(scored))))
     if config.method == "random":
         return draw.random(len(scored), np.float32)
@@ -171,7 +171,7 @@ def _keys(config: SelectStep, scored: Scored, seed: int) -> NDArray[np.float32]:
 
 
 def _shares(config: SelectStep, sources: list[str], step: str) -> Iterator[tuple[list[int], float]]:
-    """Groups of sources, by number, each with the share that is kept of it."""
+    """Groups of sources, by number, each with the share to keep."""
     if strange := sorted(set(config.keep_by_source) - set(sources)):
         raise UsageError(
             f"{step}: keep_by_source names {', '.join(map(repr, strange))}; the corpus has the "
@@ -187,7 +187,7 @@ def _shares(config: SelectStep, sources: list[str], step: str) -> Iterator[tuple
 def _keep(
     fate: NDArray[np.uint8], keys: NDArray[np.float32], is_member: NDArray[np.bool_], share: float
 ) -> None:
-    """Keep the ⌊share · N⌋ best of N members, as far as they may be kept."""
+    """Keep the ⌊share · N⌋ best of N members, or fewer if not enough can be kept."""
 
     def is_free(span: slice) -> NDArray[np.bool_]:
         return is_member[span] & (fate[span] == BELOW)
@@ -199,7 +199,7 @@ def _keep(
 
 
 def _write(folder: Path, scored: Scored, fate: NDArray[np.uint8]) -> None:
-    """Both files shard by shard, as many rows at a time as a shard has."""
+    """Write both files shard by shard, with as many rows at a time as a shard has."""
     reasons = pa.dictionary(pa.int8(), pa.string())
     with disk_errors_explained(folder), ExitStack() as files:
         kept = rejected = None
@@ -215,7 +215,7 @@ def _write(folder: Path, scored: Scored, fate: NDArray[np.uint8]) -> None:
                         folder / REJECTED_FILE,
                         pa.schema([*schema, ("reason", reasons)]),
                         compression="zstd",
-                        use_dictionary=cast("Any", ["reason"]),  # numbers hardly repeat
+                        use_dictionary=cast("Any", ["reason"]),  # numbers rarely repeat
                     )
                 )
             kept.write({name: values[is_kept] for name, values in columns.items()})
@@ -230,14 +230,14 @@ def _write(folder: Path, scored: Scored, fate: NDArray[np.uint8]) -> None:
 def selection_metrics(
     config: SelectStep, sources: list[str], selection: Selection
 ) -> SelectMetrics:
-    """What the step says of its selection.
+    """The metrics of a selection.
 
     Raises:
         DataError: nothing is kept.
     """
     scored, fate = selection.scored, selection.fate
     counts = np.zeros(len(REASONS), np.int64)
-    for span in spans(len(fate)):  # bincount makes 8 bytes of each byte
+    for span in spans(len(fate)):  # bincount converts each byte to 8 bytes
         counts += np.bincount(fate[span], minlength=len(REASONS))
     fates = {reason: n for reason, n in zip(REASONS, counts.tolist(), strict=True) if n}
     if not fates.get(REASONS[KEPT]):
@@ -265,8 +265,8 @@ def selection_metrics(
 def _counted(
     sources: list[str], scored: Scored, fate: NDArray[np.uint8]
 ) -> tuple[dict[str, dict[str, int]], float, dict[str, float]]:
-    """Chunks and tokens of each source; the lowest score that is kept; sums of scores."""
-    counts = np.zeros((len(COUNTED), len(sources)))  # float64 is exact to 2⁵³ tokens
+    """Chunks and tokens of each source; the lowest kept score; sums of scores."""
+    counts = np.zeros((len(COUNTED), len(sources)))  # float64 is exact up to 2⁵³ tokens
     lowest, sums = math.inf, {"kept": 0.0, "all": 0.0}
     for span in spans(len(fate)):
         source, tokens, score = scored.source[span], scored.tokens[span], scored.score[span]

@@ -1,10 +1,10 @@
-"""`run = "tokenize"`: a data table in; a corpus out, as shards of token chunks with their texts.
+"""`run = "tokenize"`: make a corpus from a data table, as shards of token chunks with their texts.
 
-Documents stream through into shards in the scratch folder (`writing`); a killed run continues after
-the last whole one.
+Documents are streamed into shards in the scratch folder (`writing`); a killed run continues after
+the last complete shard.
 
-A corpus carries its tokenizer, so its folder may be named wherever a tokenizer is. One that is to
-be learned (`learned_tokenizer`) is learned before the first shard.
+A corpus includes its tokenizer, so its folder can be used wherever a tokenizer can. A new tokenizer
+(`learned_tokenizer`) is learned before the first shard.
 """
 
 from __future__ import annotations
@@ -42,15 +42,19 @@ REJECTED_FILE = "rejected.jsonl.gz"
 MAX_FILES_SAID = 3
 SCORED, RESERVED = PARTS
 RESERVED_HASH, SHARE_HASH = "reserved", "share"
-"""The validation split is chosen by a hash of the text alone; these go by others."""
+"""Salts of these hashes. The validation split is chosen by a hash of the text without a salt, so
+the choices are independent."""
 
 
 def tokenize(config: TokenizeStep, context: StepContext) -> TokenizeMetrics:
-    """Write the shards and `corpus.json`; counts by part and source.
+    """Write the shards and `corpus.json`.
+
+    Returns:
+        Counts by part and source.
 
     Raises:
         AttarError: a user error.
-        StoppedError: asked to stop; whole shards are kept.
+        StoppedError: a stop was requested; complete shards are kept.
     """
     folder = _tokenizer_folder(config, context)
     tokenizer, end_id = document_tokenizer(folder)
@@ -74,13 +78,13 @@ def tokenize(config: TokenizeStep, context: StepContext) -> TokenizeMetrics:
     write_set_aside(context.folder / REJECTED_FILE, stream.rejected)
     write_tokenizer(folder, context.folder, None, INPUTS)
     settings = read_json(context.folder / SETTINGS_FILE)
-    end = tokenizer.id_to_token(end_id)  # which only config.json may have named
+    end = tokenizer.id_to_token(end_id)  # only config.json may have defined it
     write_json(context.folder / SETTINGS_FILE, settings | {"eos_token": end})
     return cast(TokenizeMetrics, {"data": config.data, **stream.counts, **corpus.counts()})
 
 
 def _tokenizer_folder(config: TokenizeStep, context: StepContext) -> Path:
-    """Where the tokenizer lies, or is put when it has been learned."""
+    """Folder of the tokenizer, which is learned first if necessary."""
     wanted = config.tokenizer
     if isinstance(wanted, str):
         return resolve_model(wanted, context.inputs, context.recipe_folder)
@@ -106,7 +110,7 @@ def _tokenizer_folder(config: TokenizeStep, context: StepContext) -> Path:
 
 
 class _Stream:
-    """The documents of a table with the part each belongs to, and those that are rejected."""
+    """The documents of a table with their parts, and the rejected rows."""
 
     def __init__(self, config: TokenizeStep, context: StepContext) -> None:
         self._config, self._context = config, context
@@ -115,7 +119,7 @@ class _Stream:
         self.counts = {"documents": 0, "reserved_documents": 0, "bytes": 0}
 
     def documents(self, position: Position) -> Iterator[tuple[str, Document]]:
-        """Those that are pending at a position, and all after it."""
+        """The documents pending at a position, and all later ones."""
         config, context = self._config, self._context
         pending = {row for rows, _ in position.pending for row in rows}
         table = context.data[config.data]
@@ -145,7 +149,7 @@ class _Stream:
             )
 
     def _files(self) -> str:
-        """The names of the table's files, where it has some."""
+        """Names of the table's files, if it has any."""
         table = self._context.data[self._config.data]
         if not isinstance(table, FilesData):
             return ""
@@ -154,10 +158,10 @@ class _Stream:
         return f" ({', '.join(names[:MAX_FILES_SAID])}{more})"
 
     def finish(self) -> None:
-        """Stop if too many rows could not be used, or a part is empty.
+        """Raise if too many rows are unusable, or a part is empty.
 
         Raises:
-            DataError: with the counts.
+            DataError: states the counts.
         """
         config = self._config
         limit = self._context.data[config.data].max_set_aside
@@ -173,20 +177,20 @@ class _Stream:
 
 
 def is_read(texts: tuple[str, ...], share: float) -> bool:
-    """Whether a document is in the share of all that a corpus reads."""
+    """Whether a document is in the share that is read."""
     return share == 1 or _is_in(texts, SHARE_HASH, share)
 
 
 def part_of(texts: tuple[str, ...], reserve: float) -> str:
-    """What a document is for."""
+    """The part of a document."""
     return RESERVED if _is_in(texts, RESERVED_HASH, reserve) else SCORED
 
 
 def require_parts(config: TokenizeStep, documents: int, reserved: int, step: str) -> None:
-    """Refuse a corpus without documents, or with all of them in one of its two parts.
+    """Raise if a corpus has no documents, or all of them in one of its two parts.
 
     Raises:
-        DataError: with the counts.
+        DataError: states the counts.
     """
     advice = "read more documents (max_documents, share), or change reserve"
     if documents == 0:

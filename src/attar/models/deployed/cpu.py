@@ -1,4 +1,6 @@
-"""What Linux says of this CPU; byte products in hardware decide how weights are best stored."""
+"""Features of this CPU as reported by Linux; hardware byte products decide how weights are best
+stored.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +10,11 @@ from pathlib import Path
 
 CPU_INFO = Path("/proc/cpuinfo")
 INT8_FLAGS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
-"""Instruction sets with exact int8 dot products, as Linux spells them (x86, then Arm)."""
+"""Instruction sets with exact int8 dot products, as spelled by Linux (x86, then Arm)."""
 
 
 def cpu_field(*names: str) -> str:
-    """The first of these fields of the first core; "" where the system does not tell."""
+    """The first of these fields of the first core; "" if the system does not report it."""
     content = CPU_INFO.read_text(errors="replace") if CPU_INFO.is_file() else ""
     for line in content.splitlines():
         name, _, value = line.partition(":")
@@ -22,7 +24,9 @@ def cpu_field(*names: str) -> str:
 
 
 def flags_among(flags: Iterable[str]) -> list[str]:
-    """Those instruction sets of `flags` that this CPU has; empty too where it does not tell."""
+    """Those instruction sets of `flags` that this CPU has; also empty if the system does not report
+    them.
+    """
     has = set(cpu_field("flags", "Features").split())
     return [flag for flag in flags if flag in has]
 
@@ -33,6 +37,6 @@ def int8_flags() -> list[str]:
 
 
 def needs_unsigned_weights() -> bool:
-    """True on an x86 CPU known to add byte products in 16 bits, where u8 × s8 saturates."""
+    """Whether this is an x86 CPU known to add byte products in 16 bits, where u8 × s8 saturates."""
     is_x86 = platform.machine().lower() in ("x86_64", "amd64", "i686")
     return is_x86 and CPU_INFO.is_file() and not int8_flags()

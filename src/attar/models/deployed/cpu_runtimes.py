@@ -1,16 +1,16 @@
-"""The three runtimes of an exported model on a CPU. Only the last of them imports torch.
+"""The three runtimes of an exported model on a CPU. Only the last one imports torch.
 
-*OpenVINO* rounds every float operation to bf16 on CPUs that have it, unless told otherwise: what is
-float in our graphs is compared with torch's float32, so the precision hint is pinned. Its CPU
-plugin compiles kernels for every shape it meets and keeps them: 600 lengths of text cost a tiny
-int8 model 1.7 GiB. So there are few shapes: lengths come in steps (`padded`), and rows in powers of
-two, which left 51 MiB of it. (With CPU_RUNTIME_CACHE_CAPACITY memory still grew by 250 MiB, and
-calls took three times as long.)
+*OpenVINO* rounds every float operation to bf16 on CPUs that support it, unless told otherwise. The
+float operations of our graphs are compared with torch's float32, so the precision hint is pinned.
+Its CPU plugin compiles and keeps kernels for every shape it encounters: 600 text lengths cost a
+tiny int8 model 1.7 GiB. So there are few shapes: lengths are padded in steps (`padded`), and rows
+are split into powers of two, which reduced this to 51 MiB. (With CPU_RUNTIME_CACHE_CAPACITY, memory
+still grew by 250 MiB, and calls took three times as long.)
 
-*Torch* computes with packed integers, unpacked once to floats, exactly as they were measured. Its
-number of threads is a setting of the whole process: it is set for a call and put back after it, one
-call at a time. Its threads are not copied by `os.fork`, and a forked process would wait for them
-forever; with one thread there is nothing to wait for.
+*Torch* computes with packed integers that are unpacked once to floats, exactly as in the
+evaluation. Its number of threads is a setting of the whole process: it is set for a call and
+restored after it, one call at a time. Its threads are not copied by `os.fork`, and a forked process
+would wait for them forever; with one thread there is nothing to wait for.
 
 Shapes: B texts, T tokens, C classes.
 """
@@ -36,10 +36,10 @@ ERRORS_ONLY = 3
 
 
 class OnnxRuntime:
-    """An ONNX Runtime session, whose `run` may be called by several threads at once.
+    """An ONNX Runtime session; several threads may call it at the same time.
 
     Args:
-        optimized: where to write the graph that really runs; None: nowhere.
+        optimized: file to which the optimized graph is written; None: not written.
     """
 
     def __init__(self, file: Path, threads: int, optimized: Path | None = None) -> None:
@@ -57,7 +57,7 @@ class OnnxRuntime:
             self._session = onnxruntime.InferenceSession(
                 str(file), options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # its errors share no class below Exception
+        except Exception as error:  # its errors have no common base class below Exception
             raise ArtifactError(
                 f"ONNX Runtime cannot open {file} ({error}); export the model again"
             ) from error
@@ -73,22 +73,22 @@ class OnnxRuntime:
 
 
 SMALLEST_STEP = 16
-"""Tokens; shorter texts are padded to a multiple of it."""
+"""In tokens; shorter texts are padded to a multiple of it."""
 _opening = Lock()
 
 
 def the_core() -> Any:
-    """The process's one `openvino.Core`, never given back.
+    """The process's only `openvino.Core`, which is never released.
 
     The CPU plugin of a Core gives the main thread an alternate signal stack (AMX needs a large one)
-    and puts the former one back when it goes. Of two whose lives overlap, the second puts back a
-    stack that the first has freed, and the next signal, such as the SIGTERM that asks a run to save
-    itself, kills the process.
+    and restores the previous one when it is destroyed. If two Cores exist at the same time, the
+    second restores a stack that the first has freed, and the next signal, such as the SIGTERM that
+    asks a run to save itself, kills the process.
 
     Raises:
         UsageError: OpenVINO is not installed.
     """
-    with _opening:  # or two threads that load their first models would make one each
+    with _opening:  # otherwise two threads loading their first models would each create one
         return _core()
 
 
@@ -98,10 +98,10 @@ def _core() -> Any:
 
 
 def cpu_settings(threads: int) -> dict[str, Any]:
-    """Float stays float32; one call at a time gets all the threads.
+    """Settings for float32 without rounding, and all threads for one call at a time.
 
-    Where cores are shared, no thread is pinned to a core: it would wait behind whatever else runs
-    there.
+    Threads are not pinned to cores if cores are shared: a pinned thread would wait for other
+    processes on its core.
     """
     return {
         "INFERENCE_PRECISION_HINT": "f32",
@@ -113,15 +113,15 @@ def cpu_settings(threads: int) -> dict[str, Any]:
 
 
 class OpenVinoRuntime:
-    """A compiled OpenVINO model; `compiled` shows what really runs.
+    """A compiled OpenVINO model; `compiled` shows the graph that is executed.
 
-    An infer request belongs to one caller at a time: a second one meets an error, or reads the
+    An infer request can serve only one caller at a time: a second caller would get an error, or the
     first one's results. One request behind a lock serves all threads: with one stream (which gives
-    a single caller all the cores) requests of a pool would wait for each other as well, each with
-    memory of its own.
+    a single caller all cores), the requests of a pool would wait for each other too, each with its
+    own memory.
 
     Args:
-        max_length: tokens of the longest text that will be asked; None: unknown, and not checked.
+        max_length: number of tokens of the longest text; None: unknown, and not checked.
     """
 
     def __init__(self, file: Path, threads: int, max_length: int | None = None) -> None:
@@ -134,7 +134,7 @@ class OpenVinoRuntime:
             self._names = [port.get_any_name() for port in self.compiled.inputs]
         except ArtifactError:
             raise
-        except Exception as error:  # its Python side adds KeyError and others to RuntimeError
+        except Exception as error:  # its Python API raises KeyError and others besides RuntimeError
             raise ArtifactError(
                 f"OpenVINO cannot open {file} ({_first_line(error)}); export the model again"
             ) from error
@@ -150,7 +150,7 @@ class OpenVinoRuntime:
     def _infer(self, inputs: Mapping[str, np.ndarray], rows: slice) -> np.ndarray:
         some = {name: values[rows] for name, values in inputs.items()}
         with self._turn:
-            # a copy made before the next caller's turn
+            # copied before the next caller's turn
             return np.array(self._request.infer(some)[0], dtype=np.float32)
 
     def padded(self, tokens: int) -> int:
@@ -158,11 +158,11 @@ class OpenVinoRuntime:
 
 
 def _require_length(model: Any, tokens: int, file: Path) -> None:
-    """Refuse a graph that cannot take texts of this length.
+    """Raise if a graph cannot process texts of this length.
 
-    When a tensor of T rows meets a table of fewer, compiled kernels check nothing: they answer with
-    an empty result and write where they should not, and the process dies at some later call. With
-    fixed shapes, the graph's own shape inference finds it beforehand.
+    If a tensor of T rows is added to a table with fewer, compiled kernels check nothing: they
+    return an empty result and write out of bounds, and the process crashes in a later call. With
+    fixed shapes, the graph's own shape inference detects this in advance.
     """
     fixed = model.clone()
     try:
@@ -175,7 +175,8 @@ def _require_length(model: Any, tokens: int, file: Path) -> None:
 
 
 def next_step(tokens: int) -> int:
-    """The next length that is compiled for: multiples of 16 up to 64, then two in each doubling.
+    """The next length for which kernels are compiled: multiples of 16 up to 64, then two per
+    doubling.
 
     Example:
         >>> [next_step(tokens) for tokens in (5, 17, 65, 300, 512)]
@@ -188,7 +189,7 @@ def next_step(tokens: int) -> int:
 
 
 def powers_of_two(count: int) -> Iterator[slice]:
-    """Cut `count` rows into the fewest parts whose sizes are powers of two, the largest first.
+    """Split `count` rows into the fewest parts whose sizes are powers of two, largest first.
 
     Example:
         >>> [(part.start, part.stop) for part in powers_of_two(13)]
@@ -207,14 +208,14 @@ def _first_line(error: Exception) -> str:
 
 
 _turn = Lock()
-"""One for all models, since the setting is the process's."""
+"""One lock for all models, because the number of threads is a setting of the process."""
 _is_forked = False
 
 
 def _after_fork_in_child() -> None:
     global _is_forked, _turn
     _is_forked = True
-    _turn = Lock()  # the parent's may have been taken
+    _turn = Lock()  # the parent's lock may have been held
 
 
 if hasattr(os, "register_at_fork"):
@@ -225,7 +226,8 @@ class TorchRuntime:
     """The simulated model of a folder.
 
     Raises:
-        UsageError: several threads in a process that was forked from one that had a torch model.
+        UsageError: several threads are requested in a process forked from one that had a torch
+            model.
     """
 
     def __init__(self, folder: Path, threads: int) -> None:

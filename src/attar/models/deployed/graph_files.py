@@ -1,16 +1,17 @@
-"""What is refused in a stranger's graph before a runtime opens it. Imports no torch, and no `onnx`.
+"""Check an untrusted graph before a runtime opens it. Imports neither torch nor `onnx`.
 
-Whoever writes a graph can also write its hash into `deploy.json`. So the graph itself is looked at,
-for what our exporters never write and what can make a runtime run forever or read other files:
+Whoever writes a graph can also write its hash into `deploy.json`. So the graph itself is checked
+for what our exporters never write and what could make a runtime run forever or read other files:
 
-    a node that holds a graph (Loop, If, Scan)    may never end; without one a graph is finite
-    functions of the model's own                  called by each other, a few make billions of nodes
-    weights in other files                        only such as deploy.json names, so they are hashed
-    XML nested without end, or with entities      OpenVINO's reader recurses
+    a node that contains a graph (Loop, If, Scan)   may never end; without one a graph is finite
+    functions defined by the model                  nested calls of a few make billions of nodes
+    weights in other files                          only those in deploy.json, which are hashed
+    XML with deep nesting, or with entities         OpenVINO's reader is recursive
 
-An ONNX file is a protobuf message: fields of (number · 8 + type, value), nested. Only the few
-fields named below are followed, so weights are skipped and not read.
-Left out: how much memory the operators take, which a runtime knows only when it runs.
+An ONNX file is a protobuf message: nested fields of (number · 8 + type, value). Only the few fields
+named below are followed, so weights are skipped and not read.
+
+Not checked: the memory that operators need, which a runtime knows only at run time.
 """
 
 from __future__ import annotations
@@ -40,16 +41,16 @@ PARTS = {
     (SPARSE, 2): TENSOR,
     (TENSOR, 13): ENTRY,
 }
-"""(message, field number) → the message it holds; onnx.proto3 of ONNX 1.19."""
+"""(message, field number) → the message in that field; onnx.proto3 of ONNX 1.19."""
 REFUSED = {
     (MODEL, 25): "defines functions of its own",
     (ATTRIBUTE, 6): "has a node that holds a graph (Loop, If or Scan)",
     (ATTRIBUTE, 11): "has a node that holds a graph (Loop, If or Scan)",
 }
 VARINT, EIGHT_BYTES, LENGTH, FOUR_BYTES = 0, 1, 2, 5
-"""Types of a field on the wire."""
+"""Wire types of a field."""
 MAX_XML_BYTES = 64 * MIB
-"""Weights lie beside it; 1,000 blocks take 20 MiB."""
+"""Weights are in a separate file; 1,000 blocks take 20 MiB."""
 MAX_XML_DEPTH = 32
 """OpenVINO's own files have 8 levels."""
 BODIES = ("body", "then_body", "else_body")
@@ -57,18 +58,19 @@ BODIES = ("body", "then_body", "else_body")
 
 
 def check_onnx(file: Path, named: Collection[str]) -> None:
-    """Look through an ONNX file.
+    """Check an ONNX file.
 
     Args:
         named: files of its folder that are hashed, from which weights may be read.
+
     Raises:
-        ArtifactError: what is refused, or no ONNX file.
+        ArtifactError: it contains something that is not allowed, or is not an ONNX file.
     """
     with open_file(file) as stream:
         try:
             with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
                 fault = next(_onnx_faults(content, named), None)
-        except (ValueError, IndexError) as error:  # an empty file; a length beyond the end
+        except (ValueError, IndexError) as error:  # an empty file, or a length beyond its end
             raise ArtifactError(
                 f"cannot open {file}: it is not an ONNX file ({error}); export the model again"
             ) from error
@@ -77,10 +79,10 @@ def check_onnx(file: Path, named: Collection[str]) -> None:
 
 
 def check_openvino(file: Path) -> None:
-    """Look through the XML of an OpenVINO model.
+    """Check the XML of an OpenVINO model.
 
     Raises:
-        ArtifactError: what is refused, or no XML.
+        ArtifactError: it contains something that is not allowed, or is not XML.
     """
     raw = read_bytes(file, MAX_XML_BYTES)
     depth = 0
@@ -121,16 +123,16 @@ def _refused(file: Path, what: str) -> ArtifactError:
 
 
 def require_one_output(count: int, file: Path) -> None:
-    """Refuse a graph with another number of outputs: which one are the logits?"""
+    """Raise if a graph has more or fewer than one output, because the logits would be ambiguous."""
     if count != 1:
         raise ArtifactError(f"{file} has {count} outputs, expected 1; export the model again")
 
 
 def inputs_of(batch: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, np.ndarray]:
-    """What a graph reads of a batch.
+    """The inputs of a graph, from a batch.
 
     Raises:
-        ArtifactError: it reads what the task does not give.
+        ArtifactError: an input is not provided by the task.
     """
     absent = [name for name in names if name not in batch]
     if absent:
@@ -159,7 +161,7 @@ def _onnx_faults(content: mmap.mmap, named: Collection[str]) -> Iterator[str]:
 
 
 def _fields(content: mmap.mmap, begin: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """(number, begin, end) of the fields with a length; the others are numbers."""
+    """(number, begin, end) of the length-delimited fields; fields with numbers are skipped."""
     while begin < end:
         key, begin = _varint(content, begin)
         kind = key & 7
@@ -178,7 +180,7 @@ def _fields(content: mmap.mmap, begin: int, end: int) -> Iterator[tuple[int, int
 
 
 def _varint(content: mmap.mmap, begin: int) -> tuple[int, int]:
-    """Seven bits per byte, the lowest first; the last byte is below 128."""
+    """Decode a varint: seven bits per byte, lowest first; the last byte is below 128."""
     value = 0
     for place in range(10):
         byte = content[begin + place]

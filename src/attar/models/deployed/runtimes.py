@@ -1,13 +1,16 @@
-"""An exported model on the machine where it is used: integers in a CPU runtime, and no torch.
+"""An exported model on the machine where it is used: integers in a CPU runtime, without torch.
 
-`deploy.json` says which runtime opens which files, what goes in and what comes out, and the sha256
-of each file, so that a copy that went wrong is found before it answers. A third entry beside the
-two runtimes leads to torch, for packed integers that no runtime was asked to take.
+`deploy.json` states which runtime opens which files, the inputs and outputs, and the sha256 of each
+file, so that a damaged copy is detected before it is used. Besides the two runtimes, torch can run
+packed integers that were not exported for a runtime.
 
-Threads may share a `Runtime`: ONNX Runtime computes their calls side by side, OpenVINO and torch
-one after the other. A forked process may not: the runtime's own threads are not copied into it.
-Left out: accelerators, and collecting the calls of several threads into one batch.
-Imports no torch but for `safetensors`. Shapes: B texts, T tokens, C classes.
+Threads may share a `Runtime`: ONNX Runtime computes their calls in parallel, OpenVINO and torch one
+after the other. A forked process must not use its parent's: the runtime's threads are not copied
+into it.
+
+Not supported: accelerators, and batching the calls of several threads.
+
+Imports no torch except for `safetensors`. Shapes: B texts, T tokens, C classes.
 """
 
 from __future__ import annotations
@@ -42,9 +45,9 @@ MODEL_FILES = {
     "onnxruntime": (ONNX_FILE,),
     "safetensors": (WEIGHTS_FILE, QPARAMS_FILE),
 }
-"""Format → the files that hold graph and weights; the first is the one that is opened."""
+"""Format → files of graph and weights; the first one is opened."""
 FORMAT_VERSION = 1
-"""Raised when an older reader would misread a newer folder."""
+"""Increased whenever an older reader would misread a newer folder."""
 
 RuntimeName = Literal["openvino", "onnxruntime", "safetensors"]
 
@@ -56,10 +59,10 @@ class Flops(Config):
     per_token: int = Field(ge=0)
     per_token_pair: int = Field(ge=0)
     per_batch: int = Field(default=0, ge=0)
-    """Of DeBERTa, which maps its table of positions once for all texts."""
+    """For DeBERTa, which maps its table of positions once per batch."""
 
     def of(self, batch: int, tokens: int) -> int:
-        """One multiply-add counts 2.
+        """FLOPs; one multiply-add counts as 2.
 
         Example:
             >>> Flops(per_text=1, per_token=2, per_token_pair=3).of(2, 10)
@@ -70,29 +73,29 @@ class Flops(Config):
 
 
 class Deployment(Config):
-    """`deploy.json`: what a folder holds and how it was made."""
+    """`deploy.json`: the contents of a folder and how it was made."""
 
     version: Literal[1] = FORMAT_VERSION
     format: RuntimeName
     precision: Literal["int8", "int4", "float32", "simulated"]
-    """What products compute with: int4 is the runtime's 4-bit kernel, which takes floats times
-    4-bit weights; simulated is torch's floats on the grids of integers."""
+    """Arithmetic of the products: int4 is the runtime's 4-bit kernel, which multiplies floats by
+    4-bit weights; simulated is torch's float arithmetic on integer grids."""
     files: dict[str, str]
-    """Name → sha256 of everything that an answer depends on."""
+    """Name → sha256 of every file that affects predictions."""
     input_names: tuple[str, ...]
     num_params: int = Field(gt=0)
     flops: Flops
     bits: dict[str, int | float] = Field(default_factory=dict)
-    """Mean bits of weight, embedding and activation; empty for a float model."""
+    """Mean bits of weights, embeddings and activations; empty for a float model."""
     weight_storage: Literal["packed", "int8", "int4_kernel"] = "int8"
-    """Whether integers of fewer than 8 bits lie in the file at their own width."""
+    """Whether integers of fewer than 8 bits are stored at their own width."""
     float_sites: tuple[str, ...] = ()
     """Kinds of activation sites that this runtime computes in float."""
     source: str = ""
-    """The step it was exported from."""
+    """The step from which it was exported."""
     made_with: dict[str, str] = Field(default_factory=dict)
     cpu: dict[str, list[str]] = Field(default_factory=dict)
-    """What the exporting machine could do in int8."""
+    """int8 instruction sets of the exporting machine."""
 
     def write(self, folder: Path) -> None:
         write_json(folder / DEPLOY_FILE, self.model_dump(mode="json"))
@@ -102,7 +105,7 @@ class Deployment(Config):
         """Read `deploy.json`.
 
         Raises:
-            ArtifactError: missing, damaged, or of another version.
+            ArtifactError: the file is missing, damaged, or of another version.
         """
         file = folder / DEPLOY_FILE
         if not has_entry(file):
@@ -128,11 +131,10 @@ class Deployment(Config):
             ) from error
 
     def check_files(self, folder: Path) -> None:
-        """Compare every file with its sha256, and refuse links and FIFOs among those beside them.
+        """Compare every file with its sha256, and reject links and FIFOs among the other files.
 
         Raises:
-            ArtifactError: a file is missing, one of its bytes changed, or it is not a regular file
-                of its folder.
+            ArtifactError: a file is missing, has changed, or is not a regular file of its folder.
         """
         absent = [name for name in MODEL_FILES[self.format] if name not in self.files]
         odd = [name for name in self.files if Path(name).name != name]
@@ -145,7 +147,7 @@ class Deployment(Config):
             file = folder / name
             if not has_entry(file):
                 raise ArtifactError(f"{file} is missing; copy the whole folder, or export again")
-            limit = MAX_TOKENIZER_BYTES if file.suffix == ".json" else None  # before it is hashed
+            limit = MAX_TOKENIZER_BYTES if file.suffix == ".json" else None  # before hashing
             if sha256_of(checked(file, limit)) != expected:
                 raise ArtifactError(
                     f"{file} was changed or cut after it was written ({file.stat().st_size} bytes, "
@@ -157,15 +159,17 @@ class Deployment(Config):
 
 
 class Runtime(Protocol):
-    """A model that is open and ready, for any number of threads."""
+    """An opened model that can be used by any number of threads."""
 
     def logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Logits (B, C), those of every token (B, T, C), or vectors (B, W), float32, of int64
-        inputs (B, T); an array of the caller's own."""
+        """Logits (B, C), logits of every token (B, T, C), or vectors (B, W), for int64 inputs (B,
+        T); a new float32 array."""
         ...
 
     def padded(self, tokens: int) -> int:
-        """Tokens to pad a batch to whose longest row has `tokens`: as many, or somewhat more."""
+        """The width to which a batch is padded if its longest row has `tokens` tokens; at least
+        `tokens`.
+        """
         ...
 
 
@@ -173,13 +177,15 @@ def open_runtime(folder: Path, threads: int | None = None) -> Runtime:
     """Open the exported model in `folder`.
 
     Args:
-        threads: cores one call may use; None: all that this process may use.
+        threads: number of threads per call; None: as many as this process may use.
+
     Raises:
-        ArtifactError: the folder is not an exported model, a file is missing or damaged, or two of
-            them differ about classes or lengths.
-        UsageError: the runtime is not installed, or `threads` is not a number of threads.
+        ArtifactError: the folder is not an exported model, a file is missing or damaged, or files
+            disagree about classes or lengths.
+        UsageError: the runtime is not installed, or `threads` is not a positive integer.
+
     Warns:
-        UserWarning: made for a CPU with exact 8-bit products, and this one saturates.
+        UserWarning: it was made for a CPU with exact 8-bit products, and on this CPU they saturate.
     """
     if threads is not None and (type(threads) is not int or threads < 1):
         raise UsageError(f"threads must be a whole number of at least 1, or None; got {threads!r}")
@@ -197,23 +203,25 @@ def open_runtime(folder: Path, threads: int | None = None) -> Runtime:
 
 
 class CheckedRuntime:
-    """A runtime whose failures and whose answers' shape are checked: a graph may be anything."""
+    """Wraps a runtime and checks its errors and the shape of its outputs, because a graph may be
+    arbitrary.
+    """
 
     def __init__(self, runtime: Runtime, folder: Path, task: Task) -> None:
         self._runtime, self._folder, self._task = runtime, folder, task
 
     def logits(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
-        """As of `Runtime`.
+        """As `Runtime.logits`.
 
         Raises:
-            ArtifactError: the model fails on these inputs, or answers in another shape.
-            ResourceError: it needs more memory than there is.
+            ArtifactError: the model fails on these inputs, or its output has another shape.
+            ResourceError: it needs more memory than is available.
         """
         try:
             logits = self._runtime.logits(batch)
         except AttarError:
             raise
-        except Exception as error:  # the libraries' errors share no class below Exception
+        except Exception as error:  # no common base class below Exception
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
             if isinstance(error, MemoryError) or any(words in reason for words in OUT_OF_MEMORY):
                 raise ResourceError(
@@ -237,7 +245,7 @@ class CheckedRuntime:
 
 
 def _require_agreement(folder: Path, task: Task) -> None:
-    """Refuse a `task.json` that differs from `config.json`, which other programs read."""
+    """Raise if `task.json` disagrees with `config.json`, which other programs read."""
     if not has_entry(folder / CONFIG_FILE):
         return
     config = read_json(folder / CONFIG_FILE)
@@ -294,5 +302,5 @@ def _open(folder: Path, deployment: Deployment, count: int, max_length: int) -> 
 
 
 def model_size_mib(folder: Path, form: RuntimeName) -> float:
-    """MiB of graph and weights; tokenizer and papers excluded."""
+    """Size of graph and weights in MiB, without tokenizer and metadata."""
     return sum((folder / name).stat().st_size for name in MODEL_FILES[form]) / 2**20

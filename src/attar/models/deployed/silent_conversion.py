@@ -1,7 +1,7 @@
-"""OpenVINO converts a model without reporting it.
+"""Run OpenVINO's converter without telemetry.
 
-Its converter sends a report of each use and writes an identifier into the home folder. The reporter
-is a name in three of its modules, and a stand-in comes with OpenVINO.
+The converter reports each use and writes an identifier into the home folder. The reporter is a name
+in three of its modules, and OpenVINO includes a stub for it.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from contextlib import contextmanager
 
 CONVERTER = "openvino.tools.ovc"
 REPORTING = ("convert_impl", "telemetry_utils", "utils")
-"""Modules of the converter that hold the reporter under the name `tm`."""
+"""Modules of the converter that have the reporter under the name `tm`."""
 
 
 @contextmanager
 def nothing_reported() -> Iterator[None]:
-    """OpenVINO's stand-in for an absent reporter in every module that a conversion reports from.
+    """Replace the reporter by OpenVINO's stub in every module that a conversion reports from.
 
     Raises:
-        AttributeError: this OpenVINO reports in another way, so silence cannot be promised.
+        AttributeError: this OpenVINO reports in another way, so telemetry cannot be disabled.
     """
     stub = importlib.import_module(f"{CONVERTER}.telemetry_stub")
     modules = [importlib.import_module(f"{CONVERTER}.{name}") for name in REPORTING]

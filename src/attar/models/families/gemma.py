@@ -1,7 +1,7 @@
-"""Gemma's norms, which multiply by 1 + weight as precisely as the weight is stored.
+"""Gemma's norms, with 1 + weight computed in the precision of the weight.
 
-transformers rounds the weight to float32 first. In a float64 copy of a model, by which a transform
-is certified to change nothing, that rounding would look like a change.
+transformers first rounds the weight to float32. In a float64 copy of a model, which is used to
+verify that a transform changes nothing, that rounding would look like a change.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
 
 
 class _Precise(nn.Module):
-    """x̂ ⊙ (1 + weight); of a float32 model the same bits as transformers'."""
+    """x̂ ⊙ (1 + weight); for a float32 model bit-identical to transformers."""
 
     _norm: Any
 
@@ -27,11 +27,11 @@ class _Precise(nn.Module):
 
 _OWN: tuple[Any, ...] = (GemmaRMSNorm, Gemma2RMSNorm, Gemma3RMSNorm)
 PRECISE: dict[Any, Any] = {own: new_class(own.__name__, (_Precise, own)) for own in _OWN}
-"""transformers' norms → ours."""
+"""transformers' norms → the precise ones."""
 
 
 def use_precise_norms_(model: nn.Module) -> None:
-    """Replace the norms' forward pass, not their weights."""
+    """Replace the norms' forward pass, but not their weights."""
     for module in model.modules():
         if type(module) in PRECISE:
             module.__class__ = PRECISE[type(module)]

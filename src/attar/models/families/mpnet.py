@@ -1,8 +1,8 @@
 """MPNet's attention, computed by transformers' pluggable attention function.
 
-transformers writes MPNet's attention out instead of calling the function that a model's config
-names, so nobody could see its scores, quantize its probabilities or let a fused kernel compute it.
-`use_attention_function_` changes that: same weights, same outputs to rounding.
+transformers implements MPNet's attention inline instead of calling the function named in the
+config, so its scores could not be captured, its probabilities not be quantized, and no fused kernel
+be used. `use_attention_function_` changes that: same weights, same outputs up to rounding.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["Attention", "eager_attention_forward", "use_attention_function_"]
 
 
 class Attention(MPNetSelfAttention):
-    """softmax(q kᵀ / √K + position bias + mask) v, by the function that the config names."""
+    """softmax(q kᵀ / √K + position bias + mask) v, by the function named in the config."""
 
     is_causal = False
     config: Any
@@ -52,7 +52,7 @@ class Attention(MPNetSelfAttention):
 
 
 def use_attention_function_(model: nn.Module) -> None:
-    """Make every attention of an MPNet call the attention function that its config names."""
+    """Make every attention of an MPNet call the attention function named in its config."""
     for module in model.modules():
         if type(module) is MPNetSelfAttention:
             module.__class__ = Attention

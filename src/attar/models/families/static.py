@@ -1,12 +1,13 @@
-"""A model that is one table: a token's vector does not depend on the tokens beside it.
+"""A model that is a single embedding table: a token's vector does not depend on its context.
 
-transformers has no class for it, so this one is attar's own. It has no blocks, hence no attention
-mask, no positions and no matrix products: a text costs one row of the table for each token. Pooling
-stands behind it as behind any encoder (`attar.models.embedder`), so it is saved, quantized,
-exported and judged like one. sentence-transformers opens the folder as a StaticEmbedding, which
-reads the same tensor, `embedding.weight`.
+transformers has no class for it, so it is defined here. It has no blocks, hence no attention mask,
+no positions and no matrix products: a text costs one table row per token. Pooling follows as in any
+encoder (`attar.models.embedder`), so the model is saved, quantized, exported and evaluated in the
+same way. sentence-transformers opens the folder as a StaticEmbedding, which reads the same tensor,
+`embedding.weight`.
 
-How such a table is made of an encoder is in `attar.models.static_student`.
+`attar.models.static_student` makes such a table from an encoder.
+
 Shapes: B texts, T tokens, W width of a vector, V vocabulary.
 """
 
@@ -49,7 +50,7 @@ class StaticModel(PreTrainedModel):
     def get_input_embeddings(self) -> nn.Module:
         return self.embedding
 
-    # an exporter's tracer reads both, and a table of integers is no parameter
+    # an exporter's tracer reads both, and a table of integers is a buffer, not a parameter
     @property
     def device(self) -> torch.device:
         return next(chain(self.parameters(), self.buffers())).device
@@ -61,6 +62,6 @@ class StaticModel(PreTrainedModel):
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any
     ) -> BaseModelOutput:
-        """The rows, (B, T, W)."""
+        """Look up the rows, (B, T, W)."""
         states = self.embedding(input_ids)
         return BaseModelOutput(last_hidden_state=states, hidden_states=(states,))

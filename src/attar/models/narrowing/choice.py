@@ -1,8 +1,8 @@
-"""Which units stay, and what that means for every map: rows and columns.
+"""Choose the units to keep, and derive the rows and columns of every map.
 
-A choice is made once and used everywhere the unit is read or written. Heads are chosen block by
-block, but for the self-attentions of a stack whose blocks share one table of relative positions:
-its columns are heads, so all of them keep the same ones.
+A choice is made once and applied wherever the unit is read or written. Heads are chosen per block,
+except for self-attentions of a stack whose blocks share one table of relative positions: the
+table's columns are heads, so all blocks keep the same ones.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from attar.models.structure.views import AttentionView, LinearView
 
 @dataclass(frozen=True)
 class Cut:
-    """Rows and columns that stay of a matrix (O, I); None: all."""
+    """Rows and columns of a matrix (O, I) to keep; None: all."""
 
     rows: Tensor | None = None
     columns: Tensor | None = None
@@ -29,11 +29,11 @@ class Cut:
 
 @dataclass(frozen=True)
 class Kept:
-    """What stays, in rising order."""
+    """Units to keep, in increasing order."""
 
     hidden: Tensor
     maps: dict[str, list[tuple[LinearView, Cut]]] = field(default_factory=dict)
-    """Module's fqn → its views (three where q, k and v are stored in one)."""
+    """A module's fqn → its views (three if q, k and v are stored in one module)."""
     bias_heads: dict[str, Tensor] = field(default_factory=dict)
     """Name of a table of relative positions → heads."""
     space_norms: dict[str, Tensor] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Kept:
 
 
 def best(importance: Tensor, count: int) -> Tensor:
-    """The `count` most important units in rising order; of equals the first."""
+    """The `count` most important units, in increasing order; ties go to the first."""
     if importance.is_meta:
         return torch.arange(count, device="meta")
     order = torch.argsort(importance, descending=True, stable=True)
@@ -51,7 +51,7 @@ def best(importance: Tensor, count: int) -> Tensor:
 
 
 def choose(parts: Parts, sizes: Sizes, importance: Importance) -> Kept:
-    """The most important units, as many as the sizes say."""
+    """The most important units, as many as the sizes require."""
     hidden = best(importance.hidden, sizes.hidden)
     kept = Kept(hidden)
     for stack in parts.anatomy.stacks:
@@ -78,7 +78,7 @@ def _keep_stack(stack: Stack, sizes: StackSizes, importance: Importance, kept: K
     hidden = kept.hidden
     shared: Tensor | None = None
     if stack.shared_bias is not None:
-        # one table of relative positions serves all blocks: they keep the same heads
+        # one table of relative positions serves all blocks, so they keep the same heads
         per_block = [importance.heads[block.attention.fqn] for block in stack.blocks]
         shared = torch.stack([heads / heads.sum().clamp(min=1e-300) for heads in per_block]).sum(0)
     for block in stack.blocks:
@@ -96,7 +96,9 @@ def _keep_stack(stack: Stack, sizes: StackSizes, importance: Importance, kept: K
 
 
 def _best_heads(a: AttentionView, importance: Tensor, sizes: StackSizes) -> Tensor:
-    """Query heads that stay: whole groups that share keys and values, or as many of each group."""
+    """Query heads to keep: whole groups that share keys and values, or the same number from each
+    group.
+    """
     group = a.heads // a.kv_heads
     grouped = importance.reshape(a.kv_heads, group)
     if sizes.kv_heads < a.kv_heads or sizes.heads == a.heads:
@@ -110,7 +112,7 @@ def _best_heads(a: AttentionView, importance: Tensor, sizes: StackSizes) -> Tens
 def _keep_heads(
     a: AttentionView, heads: Tensor, sizes: StackSizes, importance: Importance, kept: Kept
 ) -> None:
-    """Rows of q, k and v and columns of out for the heads that stay, and for their channels."""
+    """Rows of q, k and v and columns of out for the heads to keep, and for their channels."""
     group = a.heads // a.kv_heads
     shared = heads if group == 1 else heads.reshape(sizes.kv_heads, -1)[:, 0] // group
     if sizes.head_size == a.head_size:

@@ -1,16 +1,17 @@
-"""How much each part of a model's width matters, on texts or by its weights alone.
+"""Importance of each unit of a model's width, from texts or from its weights alone.
 
-What a unit says times how loud it is heard, without gold labels and without a gradient:
+The importance of a unit is its magnitude times the norm of the weights that read it; no gold labels
+or gradients are needed:
 
-    neuron j of a feed-forward      E|a_j| · ‖W_down[:, j]‖           a: what `down` reads
-    head h of an attention          E‖c_h‖ · ‖W_out[:, h]‖            c: the context `out` reads
+    neuron j of a feed-forward      E|a_j| · ‖W_down[:, j]‖           a: input of `down`
+    head h of an attention          E‖c_h‖ · ‖W_out[:, h]‖            c: the context, input of `out`
     channel j of a head             q and k: E|q_j| · E|k_j|    v and out: E|c_j| · ‖W_out[:, j]‖
     hidden dimension d              Σ over norms E|y_d|               y: the norm's output
-    dimension j of a head's space   E|s_j| · ‖W_readers[:, j]‖        s: what the readers read
+    dimension j of a head's space   E|s_j| · ‖W_readers[:, j]‖        s: input of the readers
 
-E runs over real tokens. Without texts the activation is replaced by the size of the weights that
-make it: ‖W_up[j]‖ (times ‖W_gate[j]‖) for a, ‖W_v‖ for c, and √(γ² + β²) for y, the root mean
-square of γ x̂ + β where x̂ has mean 0 and variance 1.
+E is the mean over real tokens. Without texts, the activation is replaced by the norm of the weights
+that produce it: ‖W_up[j]‖ (times ‖W_gate[j]‖) for a, ‖W_v‖ for c, and √(γ² + β²) for y, the root
+mean square of γ x̂ + β if x̂ has mean 0 and variance 1.
 
 Shapes: B texts, T tokens, D hidden, F neurons, H heads, K head size, E = H·K.
 """
@@ -33,7 +34,7 @@ Batch = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Importance:
-    """One number a unit, float64, never negative."""
+    """One number per unit, float64, never negative."""
 
     hidden: Tensor
     """(D,)."""
@@ -42,7 +43,7 @@ class Importance:
     heads: Mapping[str, Tensor]
     """Attention's fqn → (H,)."""
     qk_channels: Mapping[str, Tensor]
-    """Attention's fqn → (H·K,); keys' heads must be as many as queries'."""
+    """Attention's fqn → (H·K,); only if there are as many key heads as query heads."""
     vo_channels: Mapping[str, Tensor]
     """As `qk_channels`."""
     spaces: Mapping[str, Tensor]
@@ -50,10 +51,10 @@ class Importance:
 
 
 def importance_of(parts: Parts, batches: Iterable[Batch] | None) -> Importance:
-    """Importance on batches of inputs; None: by the weights alone.
+    """Importance measured on batches of inputs; None: from the weights alone.
 
     Raises:
-        ModelError: no batch at all.
+        ModelError: there are no batches.
     """
     loudness = _by_weights(parts) if batches is None else _on_texts(parts, batches)
     attentions = [a for block in parts.anatomy.blocks for a in block.attentions]
@@ -109,7 +110,7 @@ def _by_weights(parts: Parts) -> dict[str, Tensor]:
         found[block.ffn.fqn] = torch.stack(rows).prod(dim=0)
         for a in block.attentions:
             found[f"{a.fqn}:q"], found[f"{a.fqn}:k"] = _norms_of_rows(a.q), _norms_of_rows(a.k)
-            # each head of keys and values serves so many of queries
+            # each head of keys and values serves several query heads
             values_HK = _norms_of_rows(a.v).reshape(a.kv_heads, a.head_size)
             context_HK = values_HK.repeat_interleave(a.heads // a.kv_heads, dim=0)
             found[f"{a.fqn}:context"] = context_HK.reshape(-1)
@@ -120,7 +121,7 @@ def _by_weights(parts: Parts) -> dict[str, Tensor]:
 
 
 class Mean:
-    """A running mean over real tokens of a function of a tensor's last axis."""
+    """A running mean over real tokens, of a function of a tensor's last axis."""
 
     def __init__(self, of: Callable[[Tensor], Tensor] = torch.abs) -> None:
         self._of = of
@@ -131,7 +132,7 @@ class Mean:
         """Add a tensor (B, T, …) of tokens, or (B, …) of texts.
 
         Args:
-            mask: (B, T), which tokens are real; None: all.
+            mask: (B, T), 1 for real tokens; None: all are real.
         """
         values = values.detach().double()
         if mask is not None and values.ndim >= 3 and mask.shape == values.shape[:2]:
@@ -151,11 +152,11 @@ class Mean:
 def watch(
     parts: Parts, batches: Iterable[Batch], watched: Sequence[tuple[nn.Module, bool, str, Any]]
 ) -> None:
-    """Run the model over batches while modules are watched.
+    """Run the model over batches, with hooks on some modules.
 
     Args:
-        watched: (module, its input rather than its output, the stack whose tokens these are,
-            function of (tensor, mask of these tokens)).
+        watched: (module, whether to read its input instead of its output, the stack that its tokens
+            belong to, function of (tensor, mask of these tokens)).
     """
     masks: dict[str, Tensor | None] = {}
 
@@ -174,7 +175,7 @@ def watch(
     try:
         with torch.no_grad():
             for batch in batches:
-                # by stack and never by shape: a source and its target may be equally long
+                # by stack and never by shape: a source and its target may have equal lengths
                 mask = batch.get("attention_mask")
                 masks.update(encoder=mask, decoder=batch.get("decoder_attention_mask", mask))
                 parts.model(**{n: t.to(parts.model.device) for n, t in batch.items()})
@@ -237,8 +238,8 @@ def spread_ratios(
 ) -> dict[str, float]:
     """Norm's fqn → E[ spread of its input over the kept dimensions / over all ].
 
-    The spread is what the norm divides by: √(variance + ε), or √(mean square + ε) where it
-    subtracts no mean.
+    The spread is the norm's divisor: √(variance + ε), or √(mean square + ε) if it subtracts no
+    mean.
     """
 
     def ratio(norm: NormView) -> Callable[[Tensor], Tensor]:

@@ -1,26 +1,26 @@
-"""A narrower model cut out of a wide one: the same function, with what matters least taken out.
+"""Cut a narrower model out of a wide one, dropping the least important units.
 
-Whole units go, in all places at once, so that what remains is an ordinary model of the same family
-with smaller numbers in its config: a neuron is a row of `up` and a column of `down`; a head is its
+Whole units are removed in all places at once, so the result is an ordinary model of the same family
+with smaller sizes in its config: a neuron is a row of `up` and a column of `down`; a head is its
 rows of q, k and v and its columns of `out`; a hidden dimension is a column of every reader of a
-hidden state, a row of every writer, and an entry of every norm, in all stacks alike. What goes is
-decided by `importance`.
+hidden state, a row of every writer, and an entry of every norm, in all stacks alike. `importance`
+decides what is removed.
 
-Four constants hold on to a width and are put right.
+Four constants depend on a width and are corrected.
 
-    norms     divide by a spread over D dimensions, now over d. With texts at hand γ is multiplied
-              by E[spread over kept / over all], so that what passes keeps its size; a dimension
-              that lies at the mean of every token (at 0, where no mean is subtracted) is then cut
-              without any change. Without texts γ stays.
-    scores    are multiplied by 1/√K: where heads lose channels, queries are scaled so that what
-              remains of q·k counts as before.
-    logits    of T5 are divided by √D: the last norm takes that up.
-    embeddings of Gemma are multiplied by √D: the table takes that up, and the last norm where the
-              head shares the table.
+    norms     divide by a spread over D dimensions, now over d. With texts, γ is multiplied by
+              E[spread over kept / over all], so that outputs keep their size; removing a dimension
+              that equals the mean for every token (0, if no mean is subtracted) then changes
+              nothing. Without texts γ is unchanged.
+    scores    are multiplied by 1/√K: if heads lose channels, queries are scaled so that the
+              remaining q·k has the same weight as before.
+    logits    of T5 are divided by √D: the last norm compensates.
+    embeddings of Gemma are multiplied by √D: the table compensates, and so does the last norm if
+              the head shares the table.
 
-Keeping everything is the identity, bit for bit. Left out: a narrower hidden state by rotation
-(which norms with a scale of their own do not allow), and different widths in different blocks
-(which configs cannot say).
+Keeping everything is the identity, bit for bit. Not supported: narrowing the hidden state by
+rotation (impossible with norms that have a scale), and different widths in different blocks (which
+configs cannot represent).
 """
 
 from __future__ import annotations
@@ -49,12 +49,13 @@ from attar.models.structure.views import LinearView, NormView
 def narrowed(
     model: PreTrainedModel, reference: ChangedModel, batches: Iterable[Batch] | None = None
 ) -> PreTrainedModel:
-    """A new model with the widths that a reference asks for; `model` stays as it is.
+    """A new model with the widths of a reference; `model` is not changed.
 
     Args:
-        batches: inputs of the model, on which importance is measured; None: by weights alone.
+        batches: inputs of the model for measuring importance; None: use the weights alone.
+
     Raises:
-        ModelError: a width the model has not, or its family cannot say.
+        ModelError: the model is narrower, or its family does not support a width.
     """
     parts = parts_of(model)
     sizes = wanted_sizes(parts, reference)
@@ -74,7 +75,7 @@ def narrowed(
 
 
 def _built(parts: Parts, sizes: Sizes, kept: Kept) -> PreTrainedModel:
-    """A model of the smaller config with the cut weights."""
+    """A model with the smaller config and the cut weights."""
     model = parts.model
     config = _config(parts, sizes)
     attention: Any = model.config._attn_implementation
@@ -123,7 +124,9 @@ def _config(parts: Parts, sizes: Sizes) -> Any:
 
 
 def _tensor_cuts(parts: Parts, kept: Kept) -> Iterable[tuple[str, Callable[[Tensor], Tensor]]]:
-    """Name of every tensor that gets smaller → how; tied tensors under each of their names."""
+    """Name of every tensor that becomes smaller → function that cuts it; tied tensors under each of
+    their names.
+    """
     by_id: dict[int, Callable[[Tensor], Tensor]] = {}
     for views in kept.maps.values():
         module: Any = views[0][0].module
@@ -148,7 +151,7 @@ def _tensor_cuts(parts: Parts, kept: Kept) -> Iterable[tuple[str, Callable[[Tens
 
 
 def _whole_cut(views: list[tuple[LinearView, Cut]]) -> Cut:
-    """The cut of a module that may store several maps, one below the other."""
+    """The cut of a module that may store several stacked maps."""
     if views[0][0].part is None:
         return views[0][1]
     ordered = sorted(views, key=lambda pair: pair[0].part or (0, 0))
@@ -214,7 +217,7 @@ def _rescale_embeddings_(parts: Parts, smaller: PreTrainedModel, hidden: int) ->
     if not parts.family.scales_embeddings(parts.model.config):
         return
     wide, narrow = torch.tensor([parts.hidden_size, hidden]).sqrt().tolist()
-    factor = wide / narrow  # of float32 roots, by which transformers multiplies
+    factor = wide / narrow  # ratio of float32 roots, as used by transformers
     words: Any = smaller.get_input_embeddings()
     words.weight.mul_(factor)
     output: Any = smaller.get_output_embeddings()
@@ -224,6 +227,6 @@ def _rescale_embeddings_(parts: Parts, smaller: PreTrainedModel, hidden: int) ->
 
 
 def _scale_norm_(smaller: PreTrainedModel, norm: NormView, factor: float) -> None:
-    """γ ← factor · γ, in the narrower model."""
+    """Multiply γ by `factor`, in the narrower model."""
     own = replace(norm, module=smaller.get_submodule(norm.fqn))
     own.set_weight_(own.weight * factor)

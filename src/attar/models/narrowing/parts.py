@@ -1,9 +1,10 @@
-"""What a model can lose of its width: hidden dimensions, neurons, heads, and channels of heads.
+"""The parts of a model that narrowing can reduce: hidden dimensions, neurons, heads, and channels
+of heads.
 
-Beside the blocks a head can have a space of its own (BERT's pooler: a map of D to D and tanh, read
-by the classifier). It is as wide as a hidden state, but its dimensions are chosen by themselves;
-only where a reader is the table of embeddings (a masked language model's head) are they the hidden
-dimensions again.
+Besides the blocks, a head can have its own space (BERT's pooler: a map from D to D and tanh, read
+by the classifier). It is as wide as a hidden state, but its dimensions are chosen independently;
+only if a reader is the embedding table (a masked language model's head) are they the hidden
+dimensions.
 """
 
 from __future__ import annotations
@@ -28,20 +29,20 @@ class Space:
     readers: tuple[LinearView, ...]
     norm: NormView | None
     is_hidden: bool
-    """Its dimensions are the hidden ones."""
+    """Whether its dimensions are the hidden dimensions."""
 
 
 @dataclass(frozen=True)
 class Parts:
-    """All that narrowing touches."""
+    """Everything that narrowing changes."""
 
     model: PreTrainedModel
     family: Family
     anatomy: Anatomy
     norms: tuple[NormView, ...]
-    """Every norm over the hidden dimensions that blocks and embeddings have."""
+    """Every norm over the hidden dimensions, in blocks and embeddings."""
     tables: tuple[str, ...]
-    """Embeddings with a column for each hidden dimension."""
+    """Embedding tables with a column for each hidden dimension."""
     widening_maps: tuple[LinearView, ...]
     """Maps from narrower embeddings to the hidden dimensions; see `StackRow.embedding_map`."""
     head_maps: tuple[LinearView, ...]
@@ -54,10 +55,10 @@ class Parts:
 
 
 def parts_of(model: PreTrainedModel) -> Parts:
-    """Take a model apart for narrowing.
+    """Collect the parts of a model for narrowing.
 
     Raises:
-        ModelError: the family is unknown.
+        ModelError: the family is not supported.
     """
     family, anatomy = family_of(model), anatomy_of(model)
     spaces = tuple(_spaces(model, family))
@@ -86,10 +87,10 @@ def parts_of(model: PreTrainedModel) -> Parts:
 
 
 def ffn_of(block: Block) -> FfnView:
-    """A block's feed-forward with neurons.
+    """The feed-forward of a block, which must have neurons.
 
     Raises:
-        ModelError: it is a chain of maps, which has none that stand alone.
+        ModelError: it is a chain of maps, which has no separate neurons.
     """
     if isinstance(block.ffn, ChainView):
         raise ModelError(
@@ -100,7 +101,7 @@ def ffn_of(block: Block) -> FfnView:
 
 
 def _head_maps(model: PreTrainedModel, family: Family) -> Iterator[LinearView]:
-    """The first maps of the heads a model has, and what gives the words of a language model."""
+    """The first map of each of the model's heads, and the output map of a language model."""
     for name in family.heads:
         view = _linear(model, name)
         if view is not None:
@@ -116,7 +117,7 @@ def _spaces(model: PreTrainedModel, family: Family) -> Iterator[Space]:
     for row in family.head_spaces:
         writer = _linear(model, row.writer)
         if writer is None or writer.out_features != writer.in_features:
-            continue  # none, or as wide as narrower embeddings, whose width stays
+            continue  # missing, or as wide as narrower embeddings, whose width does not change
         readers = tuple(v for v in (_linear(model, name) for name in row.readers) if v is not None)
         norm = None if row.norm is None else _module(model, row.norm)
         is_hidden = any(id(reader.module.weight) in tables for reader in readers)
@@ -129,7 +130,9 @@ def _linear(model: PreTrainedModel, name: str) -> LinearView | None:
 
 
 def _module(model: PreTrainedModel, name: str) -> tuple[str, nn.Module] | None:
-    """A module by its name relative to the base model or to the whole; None: there is none."""
+    """A module by its name relative to the base model or to the whole model; None: it does not
+    exist.
+    """
     for fqn in (f"{model.base_model_prefix}.{name}", name):
         try:
             module: Any = model.get_submodule(fqn)

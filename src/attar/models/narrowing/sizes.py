@@ -1,8 +1,9 @@
-"""The widths that are asked for, checked against those a model has, in numbers.
+"""The requested widths, checked against those of a model.
 
-Most families have no word for the size of a head: it is hidden_size / heads. There a narrower
-hidden state narrows the heads too, and some pairs of numbers cannot be had. Where keys and values
-have fewer heads than queries, heads go in whole groups, or as many from each group.
+Most families have no config field for the size of a head: it is hidden_size / heads. In these, a
+narrower hidden state also narrows the heads, and some combinations are impossible. If keys and
+values have fewer heads than queries, heads are removed in whole groups, or the same number from
+each group.
 """
 
 from __future__ import annotations
@@ -42,10 +43,11 @@ def _sizes(stack: Stack) -> StackSizes:
 
 
 def wanted_sizes(parts: Parts, reference: ChangedModel) -> Sizes:
-    """The widths a reference asks for; those it does not name stay.
+    """The widths that a reference requests; others are unchanged.
 
     Raises:
-        ModelError: more than there is, or a combination that the family's config cannot say.
+        ModelError: larger than the model's, or a combination that the family's config cannot
+            represent.
     """
     has = sizes_of(parts)
     hidden = _at_most("hidden_size", reference.hidden_size, has.hidden, "the model")

@@ -1,15 +1,16 @@
-"""Integers of 2 to 8 bits in a file, at their true size.
+"""Store integers of 2 to 8 bits at their true size.
 
-A quantized weight (O, I) of n bits takes ⌈I·n/8⌉ bytes per row: its integers, moved to 0 … 2^n−1,
-are written bit after bit, lowest first, and each row starts on a byte. 8-bit weights are plain
-int8. Beside them lie the float32 scales, and under their own names the tensors that stay float32
+A quantized weight (O, I) of n bits takes ⌈I·n/8⌉ bytes per row: its integers, shifted to 0 … 2^n−1,
+are written bit after bit, lowest first, and each row starts at a byte. 8-bit weights are plain
+int8. The file also has the float32 scales and, under their own names, the tensors that stay float32
 (biases, norms). Tensors that share memory are stored once.
 
     <name>.packed   uint8 (O, ⌈I·n/8⌉), or int8 (O, I) at 8 bits
     <name>.scale    float32 (O,)
 
-The format is safetensors: no code in it, no pickle.
-Shape letters: `O` rows (output channels, or words of a table), `I` values a row.
+The format is safetensors: no code, no pickle.
+
+Shape letters: `O` rows (output channels, or tokens of an embedding table), `I` values per row.
 """
 
 from __future__ import annotations
@@ -30,15 +31,15 @@ from attar.models.sources.safe_files import check_header
 from attar.numerics.affine import QParams, dequantize
 
 ROWS_AT_ONCE = 4096
-"""Rows packed at a time: a bit takes a byte on the way, eight times the space of what it
-becomes.
+"""Number of rows packed at a time: in the process a bit takes a byte, eight times the final size.
 """
 
 
 def pack(integers: Tensor, bits: int, quant_min: int) -> Tensor:
-    """Rows of integers (O, I), each in quant_min … quant_min + 2^bits − 1, as bytes.
+    """Pack rows of integers (O, I), each in quant_min … quant_min + 2^bits − 1, into bytes.
 
-    Returns: uint8 (O, ⌈I·bits/8⌉); at 8 bits int8 (O, I), the integers themselves.
+    Returns:
+        uint8 (O, ⌈I·bits/8⌉); at 8 bits int8 (O, I), the integers themselves.
     """
     if bits == 8:
         return integers.to(torch.int8).contiguous()
@@ -52,7 +53,7 @@ def pack(integers: Tensor, bits: int, quant_min: int) -> Tensor:
 
 
 def unpack(packed: Tensor, bits: int, quant_min: int, num_columns: int) -> Tensor:
-    """The integers `pack` was given: int32 (O, I)."""
+    """The integers given to `pack`: int32 (O, I)."""
     if bits == 8:
         return packed.to(torch.int32)
     weights = (1 << np.arange(bits)).astype(np.uint8)
@@ -90,11 +91,11 @@ def write_tensors(
 
 
 def read_tensors(folder: Path, qparams: ModelQParams) -> dict[str, Tensor]:
-    """Every tensor of the model as float32: dequantized integers, floats as they are, tied names
-    filled in.
+    """Every tensor of the model as float32: dequantized integers and float tensors, including tied
+    names.
 
     Raises:
-        ArtifactError: the file is missing or damaged, or holds other tensors than `qparams` says.
+        ArtifactError: the file is missing or damaged, or its tensors do not match `qparams`.
     """
     file = folder / WEIGHTS_FILE
     stored = _read_all(file)
@@ -125,14 +126,15 @@ def read_integers(folder: Path, qparams: ModelQParams) -> dict[str, tuple[Tensor
 
 
 def size_mib(folder: Path) -> float:
-    """MiB of a quantized model on disk: weights and grids; tokenizer and configs excluded."""
+    """Size of a quantized model on disk in MiB: weights and grids, without tokenizer and
+    configs."""
     return sum((folder / name).stat().st_size for name in (WEIGHTS_FILE, QPARAMS_FILE)) / MIB
 
 
 def _integers_of(
     weight: WeightQParams, stored: dict[str, Tensor], file: Path
 ) -> tuple[Tensor, Tensor]:
-    """Take one weight out of `stored`, checked against what qparams.json says of it."""
+    """Take one weight out of `stored`, after checking it against qparams.json."""
     num_rows, num_columns = weight.shape
     packed = stored.pop(f"{weight.fqn}.packed", None)
     scale = stored.pop(f"{weight.fqn}.scale", None)

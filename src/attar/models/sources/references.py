@@ -1,11 +1,11 @@
-"""From a word in a recipe to a folder on this machine. Imports no torch.
+"""Resolve a model reference in a recipe to a local folder. Imports no torch.
 
-A word is tried in a fixed order, and the first that fits wins: a step of the recipe · "demo:…" · a
-folder (relative to the recipe) · a hub id. From the hub only safetensors, JSON and tokenizer files
-are fetched, so that a pickle or a Python file of a repository never reaches this disk.
+These are tried in order, and the first match is used: a step of the recipe · "demo:…" · a folder
+(relative to the recipe) · a hub id. Only safetensors, JSON and tokenizer files are fetched from the
+hub, so a pickle or a Python file of a repository is never downloaded.
 
-`model_fingerprint` says which bytes a word stands for, without loading them into a model: part of a
-step's key.
+`model_fingerprint` hashes the files of a reference without loading a model; it is part of a step's
+key.
 """
 
 from __future__ import annotations
@@ -37,27 +37,29 @@ HUB_FILES = [
     *(WEIGHTS_FILE, "model-*.safetensors", INDEX_FILE),
     *(CONFIG_FILE, GENERATION_FILE, *TOKENIZER_FILES),
 ]
-"""Names fetched from the hub; everything else in a repository is left there."""
+"""Files fetched from the hub; all others in a repository are ignored."""
 MADE_FILES = (
     *("qparams.json", "weights.safetensors"),
     *("deploy.json", "openvino_model.xml", "openvino_model.bin", "model.onnx"),
 )
-"""What quantized and exported models have in place of `model.safetensors`."""
+"""Files of quantized and exported models, instead of `model.safetensors`."""
 CACHE_FILES = ("cache.json", "rows.safetensors")
-"""Beside the `model/` of a cache of its answers: which answers, and about which rows."""
+"""Files of a cache, next to its `model/`: its contents, and its rows."""
 PROXY_FILE = "proxy.safetensors"
-"""Beside the weights of a proxy's body: its head."""
+"""File with the head of a proxy, in the folder of its body."""
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
 def resolve_model(word: str, inputs: Mapping[str, Path], recipe_folder: Path) -> Path:
-    """The model folder a word stands for.
+    """The model folder of a reference.
 
     Args:
-        inputs: step name → its published folder; steps win over folders of the same name.
-        recipe_folder: where relative folders start.
+        inputs: step name → its published folder; steps take precedence over folders of the same
+            name.
+        recipe_folder: base of relative paths.
+
     Raises:
-        ModelError: nothing fits; the message names everything that was tried.
+        ModelError: there is no match; lists everything that was tried.
         UsageError: an unknown demo model, or its package is not installed.
     """
     if word in inputs:
@@ -68,16 +70,17 @@ def resolve_model(word: str, inputs: Mapping[str, Path], recipe_folder: Path) ->
 def model_fingerprint(
     word: str, recipe_folder: Path, sha256: Callable[[Path], str] = sha256_of
 ) -> str:
-    """A hash of the model that a word stands for, if it is not a step: of every file that is read.
+    """A hash of every file of a referenced model that is not a step.
 
-    The sha256 of a demo model is known beforehand. A model that could not be loaded is refused
+    For a demo model, the known sha256 is used. A model that could not be loaded raises an error
     here, before any step has run.
 
     Args:
-        sha256: what hashes a file; the default reads every byte.
+        sha256: function that hashes a file; the default reads every byte.
+
     Raises:
         ModelError, UsageError: as `resolve_model`.
-        ArtifactError: a pickle, a link that leads away, or no weights at all.
+        ArtifactError: a pickle, a link out of the folder, or no weights.
     """
     if word.startswith(DEMO_PREFIX):
         return demo_model(word).sha256[:16]
@@ -96,14 +99,15 @@ def _made_here(folder: Path) -> list[Path]:
 
 
 def require_readable(folder: Path, *, weights: bool, tokenizer: bool) -> None:
-    """Refuse a model folder that a step could not read, by its list of files, its config and the
-    headers of its weights.
+    """Raise if a step could not read a model folder, according to its list of files, its config and
+    the headers of its weights.
 
     Args:
-        weights, tokenizer: which of them are needed.
+        weights, tokenizer: whether each of them is needed.
+
     Raises:
         ModelError: not a model folder, or one without a tokenizer.
-        ArtifactError: damaged, a pickle, or pointing outside the folder.
+        ArtifactError: damaged, a pickle, or a link out of the folder.
     """
     if weights:
         read_model_files(folder, weights=not _made_here(folder))
@@ -120,27 +124,28 @@ def _require_tokenizer(folder: Path) -> None:
 def tokenizer_fingerprint(
     word: str, recipe_folder: Path, sha256: Callable[[Path], str] = sha256_of
 ) -> str:
-    """A hash of the tokenizer of what a word stands for, if it is not a step; the folder need not
-    hold a model.
+    """A hash of the tokenizer of a reference that is not a step; the folder need not contain a
+    model.
 
     Args:
-        sha256: what hashes a file; the default reads every byte.
+        sha256: function that hashes a file; the default reads every byte.
+
     Raises:
-        ModelError, UsageError: as `resolve_model`; there is no tokenizer.
-        ArtifactError: damaged, or a link that leads away.
+        ModelError, UsageError: as `resolve_model`; or there is no tokenizer.
+        ArtifactError: damaged, or a link out of the folder.
     """
     if word.startswith(DEMO_PREFIX):
         return demo_model(word).sha256[:16]
     folder = _outside_model(word, recipe_folder, steps=())
     _require_tokenizer(folder)
     if has_entry(folder / CONFIG_FILE):
-        read_config(folder)  # transformers chooses the tokenizer's class by it
+        read_config(folder)  # transformers chooses the tokenizer's class from it
     read = [folder / name for name in (CONFIG_FILE, *TOKENIZER_FILES) if has_entry(folder / name)]
     return key_of({path.name: sha256(checked(path)) for path in read})
 
 
 def find_model_folder(path: Path) -> Path:
-    """The model folder of an artifact: its `model/` where it has one, else the folder itself."""
+    """The model folder of an artifact: its `model/` if it has one, else the folder itself."""
     return path / "model" if (path / "model").is_dir() else path
 
 
@@ -160,7 +165,7 @@ def _outside_model(word: str, recipe_folder: Path, steps: list[str] | tuple[str,
 
 
 def _hub_snapshot(word: str, tried: list[str], hint: str) -> Path:
-    """A repository's safe files, fetched; those in the cache when the hub cannot be reached."""
+    """Fetch a repository's allowed files; use the cached ones if the hub cannot be reached."""
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 

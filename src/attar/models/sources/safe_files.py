@@ -1,11 +1,11 @@
-"""Which files of a model folder may be read, decided before any of them is. Imports no torch.
+"""Decide which files of a model folder may be read, before reading any. Imports no torch.
 
-A model folder comes from strangers. Three things in it can do harm: a pickle runs code when it is
-read, a setting such as `auto_map` names code to run (`config_checks`), and an index or a link can
-point at files elsewhere on this machine (`attar.untrusted`). All three are refused here. A
-truncated safetensors file is found from its header:
+A model folder is untrusted. Three things in it can do harm: a pickle runs code when it is read, a
+setting such as `auto_map` names code to run (`config_checks`), and an index or a link can point to
+files elsewhere on this machine (`attar.untrusted`). All three are rejected here. A truncated
+safetensors file is detected from its header:
 
-    file = 8 bytes (n, little endian) + n bytes of JSON header + the tensors, end to end
+    file = 8 bytes (n, little endian) + n bytes of JSON header + the concatenated tensors
     size = 8 + n + max(end of data_offsets)
 """
 
@@ -26,7 +26,7 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack")
-"""Formats that weights also come in and that attar never opens; most of them are pickles."""
+"""Other formats of weights, which attar never opens; most of them are pickles."""
 VOCABULARY_FILES = (
     "vocab.json",
     "vocab.txt",
@@ -35,7 +35,7 @@ VOCABULARY_FILES = (
     "tokenizer.model",
     "sentencepiece.bpe.model",
 )
-"""Vocabularies as files of their own, for other readers: attar reads `tokenizer.json`."""
+"""Vocabularies as separate files, for other programs: attar reads `tokenizer.json`."""
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -43,37 +43,38 @@ TOKENIZER_FILES = (
     "added_tokens.json",
     *VOCABULARY_FILES,
 )
-"""What belongs to a tokenizer, in the layouts of the families of `anatomy`."""
+"""Files of a tokenizer, for all supported families."""
 GENERATION_FILE = "generation_config.json"
-"""How a model that writes text chooses its words, in transformers' terms."""
+"""Generation settings of a model, as defined by transformers."""
 MADE_KINDS = {"qparams.json": "a quantized", "deploy.json": "an exported"}
-"""Files by which the models that attar makes itself are known."""
+"""Files that identify models made by attar."""
 PICKLE_STARTS = (b"\x80", b"PK\x03\x04")
-"""A pickle's protocol byte, and the zip that torch.save puts around one."""
+"""The protocol byte of a pickle, and the start of the zip that torch.save writes."""
 MAX_HEADER_BYTES = 32 * 2**20
-"""Of JSON; the format itself allows 100 MB."""
+"""Limit for the JSON header; the format itself allows 100 MB."""
 MAX_TENSORS = 20_000
-"""Of one file. A decoder of 126 blocks has 1,140; transformers takes 0.1 ms to place each."""
+"""Limit per file. A decoder of 126 blocks has 1,140; transformers takes 0.1 ms per tensor."""
 
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """The files of a model folder that were looked at and found safe to read."""
+    """The files of a model folder, checked to be safe to read."""
 
     folder: Path
     config: dict[str, Any]
     weights: tuple[Path, ...]
-    """Empty when the folder has none and none were demanded."""
+    """Empty if the folder has none and none were required."""
 
 
 def read_model_files(folder: Path, *, weights: bool = True) -> ModelFiles:
-    """Look at a model folder; refuse what is dangerous, damaged or incomplete.
+    """Check a model folder; raise if it is dangerous, damaged or incomplete.
 
     Args:
         weights: False for a folder of which only config and tokenizer are used.
+
     Raises:
-        ModelError: not a model folder, or one that brings its own code.
-        ArtifactError: damaged, a pickle, or pointing outside the folder.
+        ModelError: not a model folder, or one with its own code.
+        ArtifactError: damaged, a pickle, or a link out of the folder.
     """
     if not folder.is_dir():
         raise ModelError(f"{folder} is not a folder; name a folder with {CONFIG_FILE} in it")
@@ -86,11 +87,11 @@ def read_model_files(folder: Path, *, weights: bool = True) -> ModelFiles:
 
 
 def check_small_files(folder: Path) -> None:
-    """Look at what belongs to a tokenizer, and at how a model generates text.
+    """Check the files of a tokenizer and the generation settings.
 
     Raises:
-        ModelError: a setting asks for code to be fetched or run.
-        ArtifactError: damaged, or pointing outside the folder.
+        ModelError: a setting would make a library fetch or run code.
+        ArtifactError: damaged, or a link out of the folder.
     """
     for name in (*TOKENIZER_FILES, GENERATION_FILE):
         if has_entry(folder / name):
@@ -101,12 +102,12 @@ def check_small_files(folder: Path) -> None:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """`config.json` of a model folder as plain data, refused when it asks for code to be fetched or
-    run, or has sizes that no model has.
+    """The `config.json` of a model folder as plain data, after the checks of `config_checks`.
 
     Raises:
-        ModelError: there is none, it has no `model_type`, or says what `config_checks` refuses.
-        ArtifactError: damaged, or a link that points outside the folder.
+        ModelError: there is none, it has no `model_type`, or it contains something that is not
+            allowed.
+        ArtifactError: damaged, or a link out of the folder.
     """
     file = folder / CONFIG_FILE
     if not has_entry(file):
@@ -125,10 +126,10 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_settings(file: Path) -> dict[str, Any]:
-    """A JSON object of named settings.
+    """Read a JSON object of settings.
 
     Raises:
-        ArtifactError: damaged, or something else.
+        ArtifactError: damaged, or not an object.
     """
     content = read_json(file)
     if not isinstance(content, dict):
@@ -137,10 +138,10 @@ def read_settings(file: Path) -> dict[str, Any]:
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
-    """The safetensors files of a folder: the single one, or those its index names.
+    """The safetensors files of a folder: a single one, or those in its index.
 
     Raises:
-        ArtifactError: none, only pickles, or an index or link pointing outside the folder.
+        ArtifactError: there are none, only pickles, or an index or link out of the folder.
     """
     single, index = folder / WEIGHTS_FILE, folder / INDEX_FILE
     if has_entry(single):
@@ -184,11 +185,11 @@ def _indexed_files(index: Path) -> tuple[Path, ...]:
 
 
 def check_header(file: Path) -> None:
-    """Refuse a safetensors file whose header is damaged or does not fit its size.
+    """Raise if the header of a safetensors file is damaged or does not match the file's size.
 
     Raises:
-        ArtifactError: a pickle in disguise, or truncated, or no safetensors file; with the bytes
-            expected and found.
+        ArtifactError: a disguised pickle, truncated, or not a safetensors file; states the expected
+            and actual sizes.
     """
     with open_file(file) as stream:
         size = os.fstat(stream.fileno()).st_size

@@ -1,15 +1,16 @@
-"""The files by which sentence-transformers knows how a folder's vectors are made.
+"""The files in which sentence-transformers stores how a model computes embeddings.
 
     modules.json                      Transformer, Pooling and perhaps Normalize, in this order
-    1_Pooling/config.json             which states are pooled
-    sentence_bert_config.json         tokens that are read
+    1_Pooling/config.json             the pooling
+    sentence_bert_config.json         maximum number of tokens
     config_sentence_transformers.json prompts of queries and documents
 
-A folder of theirs is read as a model for sentence embedding, and a folder of ours has these files
-beside `task.json`, so that both programs give equal vectors; a static student is their
-StaticEmbedding. What attar does not compute (a Dense
-layer behind the pooling, pooling by maximum, prompts that are left out of the mean) is refused.
-Left out: `width`, for which they have no file; open such a folder with truncate_dim.
+A folder of theirs is read as a sentence embedding model, and a folder of ours has these files in
+addition to `task.json`, so that both programs compute equal vectors; a static student is their
+StaticEmbedding. Features that attar does not support (a Dense layer after the pooling, max pooling,
+prompts that are excluded from the mean) raise an error. There is no file for `width`; open such a
+folder with truncate_dim.
+
 Imports no torch.
 """
 
@@ -32,9 +33,9 @@ POOLING_FOLDER, NORMALIZE_FOLDER = "1_Pooling", "2_Normalize"
 LENGTH_FILE = "sentence_bert_config.json"
 PROMPTS_FILE = "config_sentence_transformers.json"
 TYPES = "sentence_transformers.models."
-"""All of their releases know the modules by these names."""
+"""Prefix of the module types, in all of their releases."""
 MODES = {"mean": "mean", "cls": "cls", "lasttoken": "last"}
-"""Their name of a pooling → ours."""
+"""Their name of a pooling → name in attar."""
 OLD_MODES = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
@@ -43,31 +44,31 @@ OLD_MODES = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
-"""As releases before 5.6 write it."""
+"""As written by releases before 5.6."""
 PASSAGE_PROMPTS = ("document", "passage", "corpus")
 
 
 @dataclass(frozen=True)
 class SentenceModel:
-    """What the files say."""
+    """The contents of the files."""
 
     embedding: Embedding
     max_length: int | None
-    """Tokens; None: the tokenizer's limit."""
+    """Maximum number of tokens; None: the tokenizer's limit."""
 
 
 def is_sentence_model(folder: Path) -> bool:
-    """Whether sentence-transformers wrote the folder, or it was written for it."""
+    """Whether a folder has the files of sentence-transformers."""
     if not has_entry(folder / MODULES_FILE):
         return False
     return any(kind == "Pooling" for kind, _ in _modules(folder))
 
 
 def read_sentence_model(folder: Path) -> SentenceModel:
-    """How the folder's vectors are made.
+    """How the folder's model computes embeddings.
 
     Raises:
-        ModelError: in a way that attar does not compute.
+        ModelError: in a way that attar does not support.
         ArtifactError: a file is damaged.
     """
     modules = _modules(folder)
@@ -114,16 +115,16 @@ def read_sentence_model(folder: Path) -> SentenceModel:
 
 
 def write_sentence_model(folder: Path, task: Task, config: Any) -> None:
-    """Write the files beside a model's.
+    """Write the files into a model's folder.
 
     Args:
-        config: the model's.
+        config: the model's config.
     """
     assert task.embedding is not None
     embedding = task.embedding
     is_static = config.model_type == STATIC_TYPE
     if is_static and not embedding.normalize:
-        return  # theirs is the mean without special tokens, whose rows are zeros
+        return  # their mean excludes special tokens, whose rows are zero
     parts = [("", "Transformer"), (POOLING_FOLDER, "Pooling")]
     if is_static:
         parts = [("", "StaticEmbedding")]
@@ -147,7 +148,7 @@ def write_sentence_model(folder: Path, task: Task, config: Any) -> None:
 
 
 def _modules(folder: Path) -> list[tuple[str, str]]:
-    """(class, folder inside) of each module."""
+    """(class, folder) of each module."""
     content = read_json(folder / MODULES_FILE)
     entries = content if isinstance(content, list) else []
     found = [
@@ -164,7 +165,7 @@ def _modules(folder: Path) -> list[tuple[str, str]]:
 
 
 def _mode(pooling: dict[str, Any]) -> str:
-    """One name, or several where several vectors are joined."""
+    """The name of the pooling, or several if vectors are concatenated."""
     mode = pooling.get("pooling_mode")
     if isinstance(mode, str):
         return mode

@@ -1,8 +1,8 @@
-"""A model taken apart into views, the same for every family: `anatomy_of(model)`.
+"""Views of a model's parts, the same for every family: `anatomy_of(model)`.
 
-The family's row (`families`) says where the parts lie; here they are looked up, checked, and tied
-together into norm sites. A block with a layer that its row does not name is refused, so that a
-variant of a family (an adapter, a cross-attention nobody told us of) is never half understood.
+The family's row (`families`) names the parts; here they are looked up, checked, and combined into
+norm sites. A block with a layer that its row does not name is an error, so that a variant of a
+family (an adapter, an unexpected cross-attention) is never handled partially.
 
     post-LN   a norm → the next sublayer's inputs, and as the shortcut → that sublayer's own norm
     pre-LN    a sublayer's norm → its own inputs
@@ -45,9 +45,9 @@ class Anatomy:
     stacks: tuple[Stack, ...]
     norm_sites: tuple[NormSite, ...]
     head: LinearView | None
-    """The first map of the head: it reads the last norm's output."""
+    """The first map of the head, which reads the last norm's output."""
     max_tokens: int | None
-    """Longest input; None: no hard limit."""
+    """Maximum number of input tokens; None: no hard limit."""
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -71,7 +71,7 @@ def family_of(model: PreTrainedModel) -> Family:
     """The row of a model's family.
 
     Raises:
-        ModelError: there is none.
+        ModelError: the family has no row.
     """
     model_type = model.config.model_type
     if model_type not in FAMILIES:
@@ -80,10 +80,10 @@ def family_of(model: PreTrainedModel) -> Family:
 
 
 def anatomy_of(model: PreTrainedModel) -> Anatomy:
-    """Take a model apart.
+    """Build the views of a model.
 
     Raises:
-        ModelError: the family is unknown, or the model is not built as its row says.
+        ModelError: the family is not supported, or the model does not match its row.
     """
     family = family_of(model)
     finder = _Finder(model)
@@ -94,7 +94,7 @@ def anatomy_of(model: PreTrainedModel) -> Anatomy:
 
 
 class _Finder:
-    """Looks modules up by a row's names, and knows which weights are tied."""
+    """Looks up modules by the names in a row, and detects tied weights."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
@@ -128,7 +128,7 @@ class _Finder:
         path, _, part = name.partition("[")
         fqn = f"{block}.{path}" if block else path
         module = self.module(fqn)
-        if isinstance(module, LinearChain):  # attention's output map, with a variant's after it
+        if isinstance(module, LinearChain):  # attention's output map, then a variant's
             fqn, module = f"{fqn}.maps.0", module.maps[0]
         index, _, count = part.rstrip("]").partition("/")
         return LinearView(
@@ -276,8 +276,8 @@ class _Finder:
         )
 
     def _check_complete(self, block: Block) -> None:
-        """Every parameter of the block must belong to a view (or to a table of relative positions,
-        or to a quantizer that `ports` put at a site while a model learns its ranges).
+        """Raise unless every parameter of the block belongs to a view, to a table of relative
+        positions, or to a quantizer inserted by `ports` while ranges are learned.
         """
         head_norms = [norm for a in block.attentions for norm in a.head_norms]
         norms = (*block.norms, *block.post_norms, *head_norms)
@@ -302,7 +302,7 @@ class _Finder:
 def _norm_sites(
     stacks: Sequence[Stack], head: LinearView | None, *, is_bare: bool
 ) -> Iterator[NormSite]:
-    """Every norm of the model with its readers. A bare model hands its last norm's output out."""
+    """Every norm of the model with its readers. The last norm of a bare model is an output."""
     for position, stack in enumerate(stacks):
         is_last = position == len(stacks) - 1
         if is_last:
@@ -318,7 +318,7 @@ def _norm_sites(
 def _sites_of_stack(stack: Stack, after: tuple[LinearView, ...]) -> Iterator[NormSite]:
     sublayers = [(block.index, sublayer) for block in stack.blocks for sublayer in block.sublayers]
 
-    # DeBERTa maps its positions by the same queries and keys
+    # DeBERTa maps its positions with the same queries and keys
     read_more = {a.q.fqn for b in stack.blocks for a in b.attentions if not a.is_plain}
 
     def site(
@@ -339,7 +339,7 @@ def _sites_of_stack(stack: Stack, after: tuple[LinearView, ...]) -> Iterator[Nor
             if sublayer.norm is None:
                 continue
             found = site(sublayer.norm, index, sublayer.inputs, None)
-            # a norm outside the blocks starts the stream, which therefore reads it too
+            # a norm outside the blocks starts the residual stream, which therefore reads it too
             is_inside = found.name.startswith(stack.blocks_fqn)
             yield found if is_inside else replace(found, is_closed=False)
         if stack.final_norm is not None:
@@ -358,5 +358,5 @@ def _sites_of_stack(stack: Stack, after: tuple[LinearView, ...]) -> Iterator[Nor
             yield site(norm, index, after, None)
         else:
             found = site(norm, index, reader.inputs, reader.shortcut)
-            # its sum is read by another block's norm, or by nothing but a norm
+            # its sum is read by another block's norm, or only by a norm
             yield found if reader.shortcut is not None else replace(found, is_closed=False)

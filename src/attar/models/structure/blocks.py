@@ -1,4 +1,4 @@
-"""What a model is made of between its embeddings and its head: stacks of blocks of sublayers."""
+"""The structure of a model between its embeddings and its head: stacks of blocks of sublayers."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from attar.models.structure.views import (
 
 @dataclass(frozen=True)
 class Sublayer:
-    """A branch of a block, its norm, and the sum that it is added to."""
+    """A branch of a block, its norm, and the sum to which it is added."""
 
     kind: Literal["mha", "cross", "ffn"]
     inputs: tuple[LinearView, ...]
     """Maps that read the block's own hidden state."""
     norm: NormView | None
-    """None: a variant of the feed-forward has dropped it."""
+    """None: dropped by a variant of the feed-forward."""
     adder: str | None
-    """Module that is given the shortcut; see `Shortcut.adder`."""
+    """The module that receives the shortcut; see `Shortcut.adder`."""
 
     @property
     def shortcut(self) -> Shortcut | None:
-        """None where no map or no norm is left that could show it."""
+        """None if there is no map or no norm through which it could be accessed."""
         if self.norm is None or not self.inputs:
             return None
         return Shortcut(self.norm, self.adder, self.inputs[0])
@@ -49,14 +49,14 @@ class Block:
     cross_attention: AttentionView | None
     ffn: FfnView | ChainView
     sublayers: tuple[Sublayer, ...]
-    """Attention, cross-attention where there is one, and ffn, unless a variant dropped its norm."""
+    """Attention, cross-attention if there is one, and ffn, unless a variant dropped its norm."""
     post_norms: tuple[NormView, ...] = ()
-    """Norms of what the sublayers write, before the sums. Nothing but a sum reads them, so no scale
-    can be moved across one, and none is a site."""
+    """Norms of the sublayers' outputs, before the sums. Only a sum reads them, so no scale can be
+    moved across one, and none is a site."""
 
     @property
     def norms(self) -> tuple[NormView, ...]:
-        """Those of the sublayers."""
+        """Norms of the sublayers."""
         return tuple(sublayer.norm for sublayer in self.sublayers if sublayer.norm is not None)
 
     @property
@@ -66,7 +66,7 @@ class Block:
 
     @property
     def linears(self) -> tuple[LinearView, ...]:
-        """Every linear map of the block, in the order in which a token meets them."""
+        """Every linear map of the block, in the order of execution."""
         attention = [view for a in self.attentions for view in (a.q, a.k, a.v, a.out)]
         return (*attention, *self.ffn.maps)
 
@@ -83,7 +83,7 @@ class Stack:
     """Names of the embedding tables that are summed."""
     embedding_norm: NormView | None
     embedding_map: LinearView | None
-    """From the embeddings' width to the hidden size; None: they are as wide."""
+    """Map from the embeddings' width to the hidden size; None: the widths are equal."""
     final_norm: NormView | None
     shared_bias: str | None
     """Name of the table of relative positions that all blocks use."""

@@ -1,19 +1,19 @@
-"""Variants of the feed-forward, put into transformers' models: `variant_class`.
+"""Install variants of the feed-forward in transformers' models: `variant_class`.
 
-A variant is made of real modules at the places that the family's row names, so that dropout, norms
-and the residual sum stay the block's own code:
+A variant consists of real modules in the places named by the family's row, so that dropout, norms
+and the residual sum remain the block's own code:
 
-    a module that is the feed-forward and nothing else (`FfnRow.whole`)  → the chain
-    a block that calls its maps one by one                               → up, act: Identity,
-                                                                           down: the chain
-    a norm that nothing reads any more, or that reads nothing            → Identity
-    attention's output map, followed by the feed-forward's               → a chain of both
+    a module that is only the feed-forward (`FfnRow.whole`)       → the chain
+    a block that calls its maps one by one                        → up, act: Identity,
+                                                                    down: the chain
+    a norm that is no longer read, or has no input                → Identity
+    attention's output map, followed by the feed-forward's        → a chain of both
 
-Dropout between activation and `down` then acts on the chain's input, or is gone with the module
-that had it; there is none between linear maps, which would make training and the folded model agree
-in expectation only.
+Dropout between activation and `down` then applies to the chain's input, or is removed with its
+module. There is no dropout between linear maps; with it, training and the folded model would agree
+only in expectation.
 
-New maps are N(0, 1/fan_in), biases zero.
+New maps are initialized from N(0, 1/fan_in), biases with zeros.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from attar.models.structure.rows import FfnRow, StackRow
 
 
 class LinearChain(nn.Module):
-    """x ↦ Wₙ … W₁ x, or relu of it."""
+    """x ↦ Wₙ … W₁ x, or its relu."""
 
     def __init__(self, maps: Iterable[nn.Module], *, has_relu: bool = False) -> None:
         super().__init__()
@@ -55,15 +55,16 @@ class NoFfn(nn.Module):
 
 
 def variant_of(config: Any) -> FfnSettings | None:
-    """The variant of a model, by its transformers config; None: the family's own feed-forward."""
+    """The variant of a model, from its transformers config; None: the family's own feed-forward."""
     return settings_in({FIELD: getattr(config, FIELD, None)}, "config")
 
 
 @cache
 def variant_class(stock: type[PreTrainedModel]) -> type[PreTrainedModel]:
-    """A class of transformers that builds the variant its config names; saved under its own name.
+    """A subclass of a transformers class that builds the variant in its config; saved under the
+    original name.
 
-    Loading, meta models and copies then need no word about variants.
+    Loading, meta models and copies then need no special handling of variants.
     """
 
     class WithVariant(stock):
@@ -74,20 +75,20 @@ def variant_class(stock: type[PreTrainedModel]) -> type[PreTrainedModel]:
             install_(cast(PreTrainedModel, self))
 
     WithVariant.__name__, WithVariant.__qualname__ = stock.__name__, stock.__qualname__
-    WithVariant.__module__ = stock.__module__  # transformers reads the attention code of its file
+    WithVariant.__module__ = stock.__module__  # for transformers' lookup of attention code
     return WithVariant
 
 
 def stock_class(model: PreTrainedModel) -> type[PreTrainedModel]:
-    """transformers' own class of a model, be it a variant or not."""
+    """The transformers class of a model, whether it is a variant or not."""
     return getattr(type(model), "stock_class", type(model))
 
 
 def install_(model: PreTrainedModel) -> None:
-    """Replace the feed-forwards of a stock model by the variant that its config names.
+    """Replace the feed-forwards of a stock model with the variant in its config.
 
     Raises:
-        ModelError: the family has no row, or no encoder where one is needed.
+        ModelError: the family has no row, or no encoder although one is needed.
     """
     settings = variant_of(model.config)
     if settings is None:
@@ -102,10 +103,11 @@ def install_(model: PreTrainedModel) -> None:
 
 
 def stacks_with(stacks: tuple[StackRow, ...], settings: FfnSettings) -> tuple[StackRow, ...]:
-    """The stacks in which a variant stands.
+    """The stacks that a variant changes.
 
     Raises:
-        ModelError: it is for encoders of encoder-decoders only, and the family has no such stack.
+        ModelError: the variant is only for encoders of encoder-decoders, and the family has no such
+            stack.
     """
     if not settings.row.encoder_only:
         return stacks
@@ -148,8 +150,8 @@ def _install_in_block_(block: Any, row: StackRow, settings: FfnSettings) -> None
         block.set_submodule(name, nn.Identity())
     for owner in block.modules():
         if any(isinstance(child, LinearChain | NoFfn) for child in owner.children()):
-            # transformers draws what a file lacks, such as a head, and would ask the owner of a
-            # chain for weights of its stock maps
+            # transformers initializes what a file lacks, such as a head, and would look in the
+            # owner of a chain for the weights of its stock maps
             owner._is_hf_initialized = True
 
 

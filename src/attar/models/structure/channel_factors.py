@@ -1,18 +1,18 @@
-"""What a feed-forward's last map reads, and a factor for each of its channels.
+"""The input of a feed-forward's last map, and a factor for each of its channels.
 
-What stands between two linear maps can be scaled channel by channel without a trace, if the map
-that reads it takes the scale back.
+A tensor between two linear maps can be scaled per channel without changing the output, if the map
+that reads it is divided by the scale.
 
     ffn          h = act(x W_upᵀ + b),                        y = h W_downᵀ + b
     gated ffn    h = act(x W_gateᵀ) ⊙ (x W_upᵀ + b),          y = h W_downᵀ + b
     chain        h = x W₁ᵀ + b,                                y = h W₂ᵀ + b
 
-A gated product is linear in what `up` gives, so the rows of W_up (and its bias) take a factor for
-nothing. Between an activation function and the map after it no weight is left that could do the
-scaling, so a module does: `ChannelFactor`, stored on the activation's module and called by a hook,
-like a quantizer (`ports`). Nothing before h could take a shift.
+A gated product is linear in the output of `up`, so the factor can be folded into the rows of W_up
+(and its bias) at no cost. Between an activation function and the next map there are no weights that
+could be scaled, so a module does it: `ChannelFactor`, stored on the activation's module and called
+by a hook, like a quantizer (`ports`). A shift is not possible.
 
-Left out: values, whose map could take scale and shift for nothing: tried and worse
+Not included: values, whose map could absorb scale and shift at no cost: tried and worse
 (docs/decisions/0008).
 """
 
@@ -36,13 +36,13 @@ ATTRIBUTE = "at_channels"
 
 @dataclass(frozen=True)
 class ActivationSite:
-    """The tensor that a feed-forward's last map reads."""
+    """The input of a feed-forward's last map."""
 
     name: str
-    """Of the activation function's module; between two maps of a chain, of the second."""
+    """Name of the activation function's module; in a chain, of the second of two maps."""
     maker: LinearView | None
-    """The map whose rows can take a factor: `up` of a gated feed-forward, or the map before in a
-    chain; None: no map can."""
+    """The map whose rows can absorb a factor: `up` of a gated feed-forward, or the previous map in
+    a chain; None: there is none."""
     reader: LinearView
     stack: str
     block: int
@@ -53,7 +53,7 @@ class ActivationSite:
 
     @property
     def shortcuts(self) -> tuple[Shortcut, ...]:
-        """None: no sum reads it."""
+        """Empty: no sum reads it."""
         return ()
 
     @property
@@ -62,7 +62,7 @@ class ActivationSite:
 
     @property
     def can_shift(self) -> bool:
-        """Nothing before it could take a shift."""
+        """False: nothing before it could absorb a shift."""
         return False
 
 
@@ -97,8 +97,8 @@ def _through_factor(module: nn.Module, args: tuple[Any, ...], output: Tensor) ->
 
 
 def insert_factor_(model: PreTrainedModel, site: ActivationSite) -> ChannelFactor:
-    """The factor after the activation of `site`, put there, without effect yet, if there was
-    none.
+    """The factor after the activation of `site`; if there is none, insert one that has no effect
+    yet.
     """
     activation = model.get_submodule(site.name)
     found = getattr(activation, ATTRIBUTE, None)
@@ -110,12 +110,12 @@ def insert_factor_(model: PreTrainedModel, site: ActivationSite) -> ChannelFacto
 
 
 def factored_activations(model: PreTrainedModel) -> tuple[str, ...]:
-    """Names of the activations whose channels have a factor."""
+    """Names of the activations with a factor per channel."""
     return tuple(name for name, module in model.named_modules() if hasattr(module, ATTRIBUTE))
 
 
 def insert_factors_(model: PreTrainedModel, activations: Collection[str]) -> None:
-    """Put a factor after every activation named, ready to be loaded.
+    """Insert a factor after each of these activations, to be loaded.
 
     Raises:
         ModelError: the model has no such activation.

@@ -1,7 +1,7 @@
-"""Where the parts of a model are: one row a family; nothing else in attar knows a family's name.
+"""Where the parts of a model are: one row per family. No other code depends on a family's name.
 
 A row names modules, relative to the base model or to a block; `anatomy` turns it into views. Tests
-recompute each block through its views and compare each norm site with what its readers receive.
+recompute each block through its views and compare each norm site with the inputs of its readers.
 
 To add a family: a row here and a tiny model in tests/tiny.py; the tests of the anatomy do the rest.
 """
@@ -177,7 +177,7 @@ _QWEN3_STACK = replace(
 
 
 def _gemma_2_and_3(llama: StackRow) -> StackRow:
-    """With a norm before each sublayer and one behind it."""
+    """With a norm before and a norm after each sublayer."""
     return replace(
         llama,
         attention=replace(llama.attention, post_norm="post_attention_layernorm"),
@@ -238,20 +238,20 @@ _ROBERTA = Family(
         HeadSpace("classifier.dense", ("classifier.out_proj",)),
         HeadSpace("lm_head.dense", ("lm_head.decoder",), norm="lm_head.layer_norm"),
     ),
-    # positions are counted from padding_idx + 1
+    # position ids start at padding_idx + 1
     max_tokens=lambda config: config.max_position_embeddings - config.pad_token_id - 1,
 )
 
 
 def _with_attention_function_(model: Any, attention: str) -> None:
-    from attar.models.families.mpnet import use_attention_function_  # loads torch
+    from attar.models.families.mpnet import use_attention_function_  # imports torch
 
     use_attention_function_(model)
     model.config._attn_implementation = attention
 
 
 def _with_precise_norms_(model: Any, _: str) -> None:
-    from attar.models.families.gemma import use_precise_norms_  # loads torch
+    from attar.models.families.gemma import use_precise_norms_  # imports torch
 
     use_precise_norms_(model)
 
@@ -313,7 +313,7 @@ FAMILIES = {
         stacks=(_MPNET_STACK,),
         heads=_ROBERTA.heads,
         head_spaces=_ROBERTA.head_spaces,
-        # positions are counted from 2, whatever the padding token is
+        # position ids start at 2, whatever the padding token is
         max_tokens=lambda config: config.max_position_embeddings - 2,
         prepare_=_with_attention_function_,
     ),
@@ -362,8 +362,8 @@ FAMILIES = {
 
 
 def max_tokens_of(config: Any) -> int | None:
-    """Tokens of the longest input, by a transformers config; None: no hard limit. Without a row
-    nobody knows whether positions are a learned table, so they are taken for one."""
+    """Maximum number of input tokens, from a transformers config; None: no hard limit. For a family
+    without a row, positions are assumed to be a learned table."""
     family = FAMILIES.get(config.model_type)
     if family is not None:
         return family.max_tokens(config)
@@ -372,17 +372,17 @@ def max_tokens_of(config: Any) -> int | None:
 
 
 def positions_of(config: Mapping[str, Any]) -> int | None:
-    """As `max_tokens_of`, by the content of a `config.json`; None where it does not say."""
+    """As `max_tokens_of`, from the contents of a `config.json`; None if it defines no limit."""
     try:
         model_type = type_in_memory(str(config.get("model_type", "")))
         found = max_tokens_of(SimpleNamespace(**{**config, "model_type": model_type}))
-    except (AttributeError, TypeError):  # fields that are absent or not numbers
+    except (AttributeError, TypeError):  # fields are missing or not numbers
         return None
     return found if isinstance(found, int) else None
 
 
 def unsupported(model_type: str) -> str:
-    """Says that models of a type cannot be used at all."""
+    """Message for types of models that are not supported at all."""
     near = did_you_mean(model_type, sorted(FAMILIES))
     return (
         f"models of type {model_type!r} are not supported{near}; supported: {', '.join(FAMILIES)}, "
@@ -391,7 +391,7 @@ def unsupported(model_type: str) -> str:
 
 
 def without_views(model_type: str) -> str:
-    """Says that a family has no row here, what works without one, and which families have one."""
+    """Message for a family without a row: what works without one, and which families have one."""
     return (
         f"attar does not know the structure of models of type {model_type!r}, so they can be "
         "trained, evaluated "

@@ -1,8 +1,8 @@
-"""GPT-2's Conv1D as the Linear it is.
+"""Convert GPT-2's Conv1D to an equivalent Linear.
 
-A Conv1D computes x W + b with W stored as (I, O). Integers, scales and learned grids lie along the
-rows of (O, I), so a model that is quantized has its Conv1D replaced first. Names stay, and a third
-of a fused map stays a third: of the rows.
+A Conv1D computes x W + b with W stored as (I, O). Integers, scales and learned grids are defined
+along the rows of (O, I), so a model's Conv1D layers are replaced before it is quantized. Names do
+not change, and a third of a fused map remains a third, of the rows.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
-"""A module at a site: watch or change one activation of a model without touching the model's code.
+"""Insert a module at a site, to observe or change one activation without changing the model's code.
 
-Whatever sees or replaces the tensor at a site is a module, stored on the module the tensor passes
-(`at_input`, `at_output`), and called by a hook that keeps no state of its own. So it is saved,
-copied, moved and traced like every other part of the model.
+The module is stored as an attribute of the module that the tensor passes (`at_input`, `at_output`)
+and called by a stateless hook. So it is saved, copied, moved and traced like every other part of
+the model.
 
-Attention probabilities pass no module, nor do queries and keys after a rotation. For them the model
-is given an attention function of ours, transformers' eager one with calls to `at_query`, `at_key`,
-`at_value` and `at_probabilities`; without such modules it computes exactly what eager does.
+Attention probabilities pass no module, and neither do queries and keys after a rotation. For these,
+the model gets our attention function: transformers' eager one with calls to `at_query`, `at_key`,
+`at_value` and `at_probabilities`. Without such modules it computes exactly what eager does.
+
 Letters: B texts · H heads · T tokens · K head size.
 """
 
@@ -30,12 +31,12 @@ PLURALS = {"query": "queries", "key": "keys", "value": "values", "probabilities"
 
 
 def use_attar_attention_(model: PreTrainedModel) -> None:
-    """Make `model` compute attention with `attar_attention`, whose probabilities can be seen."""
+    """Make `model` compute attention with `attar_attention`, whose probabilities are accessible."""
     AttentionInterface.register(ATTENTION_NAME, attar_attention)
-    # without a mask function of the same name transformers drops the padding mask silently
+    # without a mask function of the same name, transformers silently drops the padding mask
     AttentionMaskInterface.register(ATTENTION_NAME, eager_mask)
     modules: Iterator[Any] = model.modules()
-    for module in modules:  # the stacks of T5 and BART have configs of their own
+    for module in modules:  # the stacks of T5 and BART have their own configs
         if hasattr(module, "config"):
             module.config._attn_implementation = ATTENTION_NAME
 
@@ -52,14 +53,16 @@ def attar_attention(
     softcap: float | None = None,
     **_: Any,
 ) -> tuple[Tensor, Tensor]:
-    """softmax(q·kᵀ·scaling + bias + mask)·v, with the module's `at_…`, if any, in between.
+    """softmax(q·kᵀ·scaling + bias + mask)·v, passing tensors through the module's `at_…` modules.
 
     Args:
         query: (B, H, T, K).
-        key, value: the same, or fewer heads, each of which serves several of the queries'.
-        position_bias: added to the scores, as T5 has it.
-        softcap: of the scores: cap · tanh(scores / cap), as Gemma 2 has it.
-    Returns: the context (B, T, H, K) and the probabilities (B, H, T, T).
+        key, value: the same, or fewer heads, each of which serves several query heads.
+        position_bias: added to the scores, as in T5.
+        softcap: of the scores: cap · tanh(scores / cap), as in Gemma 2.
+
+    Returns:
+        The context (B, T, H, K) and the probabilities (B, H, T, T).
     """
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     query, key, value = (
@@ -86,8 +89,8 @@ def attar_attention(
 
 
 def _through_heads(module: nn.Module, port: str, heads: Tensor) -> Tensor:
-    """(B, H, T, K) through the module at a port, which sees tokens as a map gives them:
-    (B, T, H·K).
+    """Pass (B, H, T, K) through the module at a port, which gets tokens in the layout of a map's
+    output: (B, T, H·K).
     """
     watcher = getattr(module, f"at_{port}", None)
     if watcher is None:
@@ -105,13 +108,14 @@ def _through_output(module: nn.Module, args: tuple[Any, ...], output: Tensor) ->
 
 
 def insert_(model: PreTrainedModel, modules: Mapping[Site, nn.Module]) -> list[RemovableHandle]:
-    """Put each module in the way of its site's tensor.
+    """Insert each module at its site.
 
-    Returns: handles of the hooks; removing them and the attributes takes the modules out again
-        (`inserted` does).
+    Returns:
+        Handles of the hooks. To undo, remove them and the attributes (as `inserted` does).
+
     Raises:
-        ModelError: a site is taken already, or probabilities are asked for and the model's
-            attention hides them.
+        ModelError: a site already has a module, or a site is inside an attention that is not
+            accessible.
     """
     handles: list[RemovableHandle] = []
     for site, inserted_module in modules.items():
@@ -135,7 +139,7 @@ def insert_(model: PreTrainedModel, modules: Mapping[Site, nn.Module]) -> list[R
 
 @contextmanager
 def inserted(model: PreTrainedModel, modules: Mapping[Site, nn.Module]) -> Iterator[None]:
-    """`insert_` for a while: afterwards the model is as it was."""
+    """`insert_` within the context; afterwards the model is restored."""
     handles = insert_(model, modules)
     try:
         yield

@@ -1,13 +1,14 @@
-"""Dimensions of the residual stream, taken out of a running model and put back afterwards.
+"""Disable dimensions of the residual stream while a model runs.
 
-Embeddings, attention and feed-forward of every block write into the same dimension again, so it is
-overwritten wherever one block hands the stream to the next,
+Embeddings, attention and feed-forward of every block write into the same dimension, so it is
+overwritten wherever one block passes the stream to the next,
 
-    h_i[..., j] ← c_{i,j}      i = 0 (what enters block 0), 1 … L (what leaves each block)
+    h_i[..., j] ← c_{i,j}      i = 0 (input of block 0), 1 … L (output of each block)
 
-with c = 0, or with the dimension's mean over real tokens at that place, which takes away what the
-dimension *says* and leaves how large it is. These are the L + 1 tensors that `capture` shows; a
-final norm, if there is one, reads the last of them.
+with c = 0, or with the dimension's mean over real tokens at that place, which removes its
+information but keeps its magnitude. These are the L + 1 tensors that `capture` returns; a final
+norm, if there is one, reads the last of them.
+
 Letters: D hidden · L blocks.
 """
 
@@ -32,13 +33,14 @@ def disabled(
     dimensions: Mapping[str, Sequence[int]],
     values: Mapping[str, Tensor] | None = None,
 ) -> Iterator[None]:
-    """For a while, these dimensions of the stream are constant; nothing else is touched.
+    """Within the context, these dimensions of the stream are constant.
 
     Args:
-        dimensions: stack → numbers of dimensions; a stack without any gets no hook.
-        values: stack → (L + 1, D), what they are set to at each place; None: zero.
+        dimensions: stack → indices of dimensions; a stack without any gets no hook.
+        values: stack → (L + 1, D), their values at each place; None: zero.
+
     Raises:
-        ModelError: the family is unknown, there is no such stack, or no such dimension.
+        ModelError: the family is not supported, or there is no such stack or dimension.
     """
     anatomy, width = anatomy_of(model), int(model.config.hidden_size)
     with ExitStack() as undo:
@@ -56,7 +58,7 @@ def disabled(
 
 
 def _overwrite(stack: Stack, chosen: list[int], places: Tensor | None, undo: ExitStack) -> None:
-    """Hooks on every place of one stack.
+    """Add hooks at every place of one stack.
 
     Args:
         places: (L + 1, k), or None for zeros.

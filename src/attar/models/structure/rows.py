@@ -1,6 +1,6 @@
-"""What a row of the table of families says: names of modules and of config fields.
+"""The contents of a row in the table of families: names of modules and of config fields.
 
-Names are relative to the base model, or to a block where a class says so.
+Names are relative to the base model, or to a block if the class says so.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ class AttentionRow:
     out: str
     norm: str
     adder: str | None = None
-    """Module whose second argument is the shortcut; None: the block itself adds, before `norm`."""
+    """Module whose second argument is the shortcut; None: the block itself computes the sum, before
+    `norm`."""
     q_norm: str | None = None
-    """Norm over each head's queries, before rotary positions; it has no readers among the maps."""
+    """Norm of each head's queries, before rotary positions; no map reads it."""
     k_norm: str | None = None
-    """As `q_norm`, of keys."""
+    """As `q_norm`, for keys."""
     post_norm: str | None = None
-    """Norm of what the sublayer writes, before the sum that alone reads it."""
+    """Norm of the sublayer's output, before the sum, which is its only reader."""
     is_plain: bool = True
-    """Scores are q·k, scaled, plus a bias, by transformers' attention function. False: something
-    else is computed of the maps' outputs, so only the maps are known."""
+    """True: scores are q·k, scaled, plus a bias, computed by transformers' attention function.
+    False: the computation between the maps is different, so only the maps are known."""
 
 
 @dataclass(frozen=True)
@@ -47,80 +48,80 @@ class FfnRow:
     post_norm: str | None = None
     """As in `AttentionRow`."""
     whole: str | None = None
-    """Module that is the feed-forward and nothing else; None: a module of the block calls `up`,
-    `act` and `down` one by one."""
+    """Module that is only the feed-forward; None: a module of the block calls `up`, `act` and
+    `down` one by one."""
 
 
 @dataclass(frozen=True)
 class StackRow:
-    """A stack of equal blocks; names relative to the base model."""
+    """A stack of identical blocks; names relative to the base model."""
 
     name: str
     blocks: str
     attention: AttentionRow
     ffns: tuple[FfnRow, ...]
-    """The kinds of feed-forward the family has; the one whose layers are there is meant."""
+    """The kinds of feed-forward in the family; the one whose layers exist is used."""
     cross: AttentionRow | None = None
     tables: tuple[str, ...] = ()
-    """Embedding tables that are summed for each token; none: each is rounded alone."""
+    """Embedding tables that are summed for each token; empty: each is rounded separately."""
     embedding_norm: str | None = None
     embedding_map: str | None = None
-    """Map after `embedding_norm` to the hidden size, in models whose embeddings are narrower."""
+    """Map after `embedding_norm` to the hidden size, in models with narrower embeddings."""
     embedding_size: str | None = None
-    """Field of the config that has the width of the embeddings, where it is not that of the hidden
-    states by definition; narrowing changes both."""
+    """Config field with the width of the embeddings, if it can differ from the hidden size;
+    narrowing changes both."""
     first_norm: str | None = None
-    """Norm that block 0 reads, where its attention's own is an Identity."""
+    """Norm that block 0 reads, if its attention's own norm is an Identity."""
     final_norm: str | None = None
     is_pre_norm: bool = False
     is_causal: bool = False
     heads: str = "num_attention_heads"
-    """Field of the config."""
+    """Config field."""
     num_blocks: str = "num_hidden_layers"
-    """Field of the config."""
+    """Config field."""
     intermediate: str = "intermediate_size"
-    """Field of the config."""
+    """Config field."""
     kv_heads: str | None = None
-    """Field of the config, where keys and values can have fewer heads."""
+    """Config field, if keys and values can have fewer heads."""
     head_size: str | None = None
-    """Field of the config; None: always hidden_size / heads."""
+    """Config field; None: always hidden_size / heads."""
     shared_bias: str | None = None
     """Table of relative positions that all blocks of the stack use."""
     norm_offset: float = 0.0
-    """What norms multiply by beyond their weight: 1 where that is 1 + weight."""
+    """Added to a norm's weight: 1 if it multiplies by 1 + weight."""
 
 
 @dataclass(frozen=True)
 class HeadSpace:
-    """What lies between two maps of a head, as wide as a hidden state and none. Names as in
-    `Family.heads`."""
+    """A space between two maps of a head, as wide as a hidden state but separate from it. Names as
+    in `Family.heads`."""
 
     writer: str
     readers: tuple[str, ...] = ()
-    """Those that the model has; none: what is written is handed out."""
+    """The readers that exist in the model are used; none: the output of `writer` is returned."""
     norm: str | None = None
-    """Between writer and readers."""
+    """Norm between writer and readers."""
 
 
 @dataclass(frozen=True)
 class Family:
     stacks: tuple[StackRow, ...]
     heads: tuple[str, ...]
-    """First maps of every head the family can have, relative to the base model or to the whole."""
+    """First maps of all possible heads, relative to the base model or to the whole model."""
     head_spaces: tuple[HeadSpace, ...] = ()
     scales_embeddings: Callable[[Any], bool] = lambda config: False
-    """Whether a model of this config multiplies its embeddings by √hidden_size."""
+    """Whether a model with this config multiplies its embeddings by √hidden_size."""
     scales_logits: str | None = None
-    """Field of the config, where a language head can divide its input by √hidden_size."""
+    """Config field that makes a language head divide its input by √hidden_size."""
     max_tokens: Callable[[Any], int | None] = lambda config: None
-    """Longest input, where positions are a learned table; None: no hard limit."""
+    """Maximum number of input tokens, if positions are a learned table; None: no hard limit."""
     prepare_: Callable[[Any, str], None] | None = None
-    """Changes a model that was just built, where transformers' own code lacks what views need; the
-    word is the kind of attention that is wanted."""
+    """Changes a newly built model, if transformers' code lacks something that views need; the
+    string is the requested attention implementation."""
 
 
 def not_kept(kept: Sequence[int], count: int, stack: str) -> str | None:
-    """Why a stack of `count` blocks cannot keep some of them; None: it has them all."""
+    """Why a stack of `count` blocks cannot keep these blocks; None if it can."""
     strangers = [block for block in kept if not 0 <= block < count]
     if not strangers:
         return None

@@ -1,20 +1,20 @@
 """A shortcut that restores what was moved out of a norm.
 
-A post-LN block adds a norm's output y to what its sublayer makes. After an equivalent transform the
-norm gives X' = (y − z) / s instead, so the shortcut, and only it, must be brought back:
+A post-LN block adds a norm's output y to the output of its sublayer. After an equivalent transform,
+the norm outputs X' = (y − z) / s instead, so the shortcut, and only it, must be restored:
 
     y = s ⊙ X' + z
 
-That is a `Restore` in the way of the shortcut, a module saved with the weights. Where it stands
-depends on who adds:
+A `Restore` module in the shortcut does this; it is saved with the weights. Its position depends on
+what computes the sum:
 
-    a module is given the shortcut as its second argument (BERT): Restore changes the argument
-    the block adds by itself (BART): no hook sees the shortcut on its own, but the sublayer's first
-        map reads the same tensor. It is remembered there, after any dropout, and (s − 1)⊙X' + z is
-        added to the sum that enters the norm
+    a module receives the shortcut as its second argument (BERT): Restore changes the argument
+    the block itself computes the sum (BART): no hook can access the shortcut alone, but the
+        sublayer's first map reads the same tensor. It is stored there, after any dropout, and
+        (s − 1)⊙X' + z is added to the sum that enters the norm
 
-Left out: pre-LN blocks, whose shortcut goes around the norm and needs nothing. In training, dropout
-between norm and readers acts on X', and so leaves z alone.
+Pre-LN blocks need nothing, because their shortcut bypasses the norm. In training, dropout between
+norm and readers applies to X' and therefore not to z.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ATTRIBUTE = "at_shortcut"
 
 
 class Restore(nn.Module):
-    """y = scale ⊙ x + shift, both (D,) and buffers; without effect until they are set."""
+    """y = scale ⊙ x + shift, both buffers of shape (D,); initially the identity."""
 
     scale: Tensor
     shift: Tensor
@@ -49,18 +49,18 @@ class Restore(nn.Module):
         return x * self.scale + self.shift
 
     def compose_(self, scale: Tensor, shift: Tensor) -> None:
-        """Restore one more transform, made after those that are restored already:
-        s₁ ⊙ (s₂ ⊙ x + z₂) + z₁.
+        """Also restore one more transform, applied after those restored so far: s₁ ⊙ (s₂ ⊙ x + z₂)
+        + z₁.
         """
         self.shift.copy_(self.scale * shift + self.shift)
         self.scale.mul_(scale)
 
     def remember(self, reader: nn.Module, args: tuple[Any, ...]) -> None:
-        """Hook of the map that reads the shortcut's tensor first."""
+        """Hook of the first map that reads the shortcut's tensor."""
         self._remembered = args[0]
 
     def complete(self, norm: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Hook of the norm that reads the sum: what the sum lacks is added, and x is forgotten."""
+        """Hook of the norm that reads the sum: add the missing part, and release x."""
         x, self._remembered = self._remembered, None
         if x is None:
             raise ModelError(
@@ -70,7 +70,7 @@ class Restore(nn.Module):
         return (args[0] + (x * (self.scale - 1) + self.shift), *args[1:])
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy never shares a batch: one that a failed pass left behind stays here."""
+        """Copies and pickles drop the stored batch, which a failed pass may have left behind."""
         return {**self.__dict__, "_remembered": None}
 
 
@@ -79,12 +79,12 @@ def _through_second_argument(adder: nn.Module, args: tuple[Any, ...]) -> tuple[A
 
 
 def restore_of(model: PreTrainedModel, shortcut: Shortcut) -> Restore | None:
-    """The module in the way of a shortcut; None when there is none."""
+    """The module in a shortcut; None if there is none."""
     return getattr(model.get_submodule(shortcut.owner), ATTRIBUTE, None)
 
 
 def insert_restore_(model: PreTrainedModel, shortcut: Shortcut) -> Restore:
-    """The module in the way of a shortcut, put there, without effect yet, if there was none."""
+    """The module in a shortcut; if there is none, insert one that has no effect yet."""
     found = restore_of(model, shortcut)
     if found is not None:
         return found
@@ -92,8 +92,8 @@ def insert_restore_(model: PreTrainedModel, shortcut: Shortcut) -> Restore:
     restore = Restore(weight.numel()).to(device=weight.device, dtype=weight.dtype)
     owner = model.get_submodule(shortcut.owner)
     owner.add_module(ATTRIBUTE, restore)
-    # before hooks of quantizers: the shortcut's tensor is the one the block holds, not what a
-    # quantizer at a map's input makes of it
+    # before hooks of quantizers: the shortcut's tensor is the block's own, not the output of a
+    # quantizer at a map's input
     if shortcut.adder is None:
         shortcut.reader.module.register_forward_pre_hook(restore.remember, prepend=True)
         owner.register_forward_pre_hook(restore.complete, prepend=True)
@@ -103,7 +103,7 @@ def insert_restore_(model: PreTrainedModel, shortcut: Shortcut) -> Restore:
 
 
 def restored_norms(model: PreTrainedModel) -> tuple[str, ...]:
-    """Names of the norms whose output a shortcut of `model` restores."""
+    """Names of the norms whose output is restored in a shortcut of `model`."""
     if not any(isinstance(module, Restore) for module in model.modules()):
         return ()
     return tuple(
@@ -114,10 +114,10 @@ def restored_norms(model: PreTrainedModel) -> tuple[str, ...]:
 
 
 def insert_restores_(model: PreTrainedModel, norms: Collection[str]) -> None:
-    """Put a `Restore` in the way of every shortcut of the norms named, ready to be loaded.
+    """Insert a `Restore` into every shortcut of these norms, to be loaded.
 
     Raises:
-        ModelError: the model has no such norm, or it has no shortcut.
+        ModelError: the model has no such norm, or the norm has no shortcut.
     """
     if not norms:
         return

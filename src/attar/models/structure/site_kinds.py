@@ -1,4 +1,5 @@
-"""What a site is where an activation is quantized, and the kinds of them. Imports no torch."""
+"""Definition of a site, where an activation is quantized, and the kinds of sites. Imports no
+torch."""
 
 from __future__ import annotations
 
@@ -35,45 +36,47 @@ SITE_KINDS = get_args(_Kind)
 SCORE_KINDS = ("query", "key")
 """Both factors of the attention scores."""
 FORMER_KINDS = {"gelu": "ffn_act"}
-"""Name in files and recipes of earlier versions → today's name."""
+"""Name in files and recipes of earlier versions → current name."""
 SiteKind = Annotated[_Kind, BeforeValidator(lambda kind: FORMER_KINDS.get(kind, kind))]
-"""A kind as a file or a recipe names it."""
+"""A kind, as spelled in a file or a recipe."""
 OF_THE_ENCODER = ("cross_key", "cross_value")
-"""Kinds that lie in a decoder block and whose tokens are the encoder's."""
+"""Kinds in a decoder block whose tokens are the encoder's."""
 
 
 @dataclass(frozen=True)
 class Site:
-    """One activation tensor that is quantized."""
+    """An activation tensor that is quantized."""
 
     fqn: str
-    """The module it passes."""
+    """Name of the module that it passes."""
     port: Port
     kind: str
     """One of `SITE_KINDS`."""
     block: int | None
-    """Number of the block from 0 in its stack; None outside the blocks."""
+    """Index of the block in its stack, from 0; None outside the blocks."""
     stack: StackName = "encoder"
-    """Where it lies; a causal language model has a decoder only."""
+    """Stack of the site; a causal language model has only a decoder."""
 
     @property
     def name(self) -> str:
-        """Unique in a model, and the key of every table about sites."""
+        """Unique name within a model, used as the key of tables about sites."""
         return f"{self.fqn}:{self.port}"
 
     @property
     def tokens(self) -> StackName:
-        """Whose texts its rows are tokens of: those of its stack, but for what cross-attention
-        makes of the encoder's output. Probabilities: whose queries.
+        """The stack whose tokens are its rows: its own, except for cross-attention's maps of the
+        encoder's output. For probabilities: the stack of the queries.
         """
         return "encoder" if self.kind in OF_THE_ENCODER else self.stack
 
     @property
     def keys(self) -> StackName:
-        """Whose texts the last axis of probabilities runs over."""
+        """The stack whose tokens are the last axis of probabilities."""
         return "encoder" if self.kind == "cross_probs" else self.stack
 
     @property
     def is_causal(self) -> bool:
-        """Probabilities whose pairs (query, later key) are masked: a decoder's own."""
+        """Whether it is probabilities with masked pairs (query, later key): a decoder's
+        self-attention.
+        """
         return self.kind == "attention_probs" and self.stack == "decoder"

@@ -1,8 +1,8 @@
-"""Where activations are quantized: the tensors of a model that get a grid each.
+"""Where activations are quantized: the tensors of a model that each have a grid.
 
 A *site* is one tensor, named by the module it passes and the port it passes there: a module's
 `input`, its `output`, or, inside an attention, `query`, `key`, `value` and `probabilities`. Sites
-are derived from the anatomy. The rule: what a matrix product reads is quantized.
+are derived from the anatomy. The rule: inputs of matrix products are quantized.
 
     attention     query · key · value · attention_probs · context     cross-attention: cross_…
     feed-forward  ffn_act: what `down` reads, act(up(x)) or, gated, act(gate(x)) · up(x); in a chain
@@ -11,18 +11,19 @@ are derived from the anatomy. The rule: what a matrix product reads is quantized
     norms         mha_norm · cross_norm · ffn_norm (one a sublayer) · final_norm
     head          pooler_input · classifier_input
 
-A norm stands after its sublayer in a post-LN block and before it in a pre-LN block. One tensor has
-one grid: in a post-LN block a norm's quantized output feeds the queries, keys, values or the FFN
+A norm stands after its sublayer in a post-LN block and before it in a pre-LN block. Each tensor has
+one grid: in a post-LN block, a norm's quantized output feeds the queries, keys, values or the FFN
 *and* the shortcut around them. Left in float: attention scores (their softmax follows), sums before
-a norm, so the whole residual stream of a pre-LN stack, tanh, and logits. The last norm is left
-alone when a head reads one of its tokens: the grid then belongs to what the head reads
-(`pooler_input`). A head that reads every token reads the norm's own grid.
+a norm, so the whole residual stream of a pre-LN stack, tanh, and logits. If a head reads only one
+token of the last norm, the grid is at the head's input (`pooler_input`) instead. A head that reads
+every token uses the norm's own grid.
 
-Queries, keys and values are quantized as their maps give them, before the scores are scaled by
-1/√K. That is the published site "after the scaling": for a > 0 the grid of a·x is a times the grid
-of x. Where rotary positions or norms on heads lie between a map and the scores, or one module makes
-several of the three, they are quantized where they enter the attention: after the rotation, which
-mixes channels. A cached key or value is on its grid, so that rounding it again changes nothing.
+Queries, keys and values are quantized at the output of their maps, before the scores are scaled by
+1/√K. This is equivalent to the published site "after the scaling": for a > 0 the grid of a·x is a
+times the grid of x. If there are rotary positions or norms on heads between a map and the scores,
+or one module computes several of the three, they are quantized at the input of the attention: after
+the rotation, which mixes channels. A cached key or value is on its grid, so rounding it again
+changes nothing.
 
 Source: Outlier Suppression (Wei et al. 2022), figure 8 and table 8.
 """
@@ -45,7 +46,7 @@ from attar.models.structure.site_kinds import Port, Site, StackName
 from attar.models.structure.views import AttentionView, LinearView, NormView
 
 POSITION_BIAS = "relative_attention_bias"
-"""Last part of the name of a table of relative positions, T5's and MPNet's."""
+"""Suffix of the name of a table of relative positions, in T5 and MPNet."""
 
 
 def sites_of(model: PreTrainedModel) -> list[Site]:
@@ -53,7 +54,7 @@ def sites_of(model: PreTrainedModel) -> list[Site]:
 
     Raises:
         ModelError: the family has no row, a map reads a tensor that is not a site, or the model is
-            an encoder that was made a decoder by its config.
+            an encoder turned into a decoder by its config.
     """
     anatomy = anatomy_of(model)
     if getattr(model.config, "is_decoder", False) and not anatomy.stacks[-1].row.is_causal:
@@ -73,7 +74,7 @@ def sites_of(model: PreTrainedModel) -> list[Site]:
 
 
 def norm_sites_of(stack: Stack) -> list[tuple[NormView, Site]]:
-    """Every norm of a stack with its output, be it quantized or not."""
+    """Every norm of a stack with the site of its output, whether it is quantized or not."""
     name: Any = stack.name
     found: list[tuple[NormView, Site]] = []
     if stack.embedding_norm is not None:
@@ -116,14 +117,13 @@ def _stack_sites(model: PreTrainedModel, stack: Stack) -> Iterator[Site]:
 
 
 def _unread_norm(block: Block) -> NormView | None:
-    """The norm in front of a post-norm block's feed-forward that has no maps: a sum alone reads
-    it."""
+    """The norm before a post-norm block's feed-forward without maps: only a sum reads it."""
     has_ffn = block.sublayers[-1].kind == "ffn"
     return block.sublayers[-2].norm if has_ffn and not block.ffn.maps else None
 
 
 def _attention_ports(view: AttentionView, *, is_rotary: bool) -> list[tuple[str, str, Port]]:
-    """(kind, module, port) of what an attention's products read, and of what its last map reads."""
+    """(kind, module, port) of the inputs of an attention's products and of its last map."""
     prefix = "cross_" if view.is_cross else ""
     is_moved = (is_rotary and not view.is_cross) or bool(view.head_norms)
 
@@ -145,15 +145,15 @@ def _attention_ports(view: AttentionView, *, is_rotary: bool) -> list[tuple[str,
 
 
 def reads_one_token(model: PreTrainedModel, anatomy: Anatomy) -> bool:
-    """Whether the head runs on one token of each text; a decoder's `score`, a language head, and a
-    head for tags or for parts of a text run on every token."""
+    """Whether the head reads one token of each text. A decoder's `score`, a language head, and a
+    head for tags or for parts of a text read every token."""
     is_decoder_alone = anatomy.stacks[-1].row.is_causal and len(anatomy.stacks) == 1
     is_pooled = model.get_output_embeddings() is None and not answers_tokens(model)
     return not is_decoder_alone and is_pooled
 
 
 def _pooled_sites(model: PreTrainedModel, anatomy: Anatomy) -> Iterator[Site]:
-    """What a head reads of one token of each text, and what its second map reads."""
+    """The input of a head that reads one token of each text, and the input of its second map."""
     head, is_pooled = anatomy.head, reads_one_token(model, anatomy)
     if head is None or not (is_pooled or answers_tokens(model)):
         return
@@ -169,8 +169,8 @@ def _pooled_sites(model: PreTrainedModel, anatomy: Anatomy) -> Iterator[Site]:
 
 
 def _require_all_inputs(model: PreTrainedModel, anatomy: Anatomy, sites: list[Site]) -> None:
-    """Every Linear of a quantized model reads a quantized tensor, or it would stay in float without
-    a word."""
+    """Raise unless every Linear of a quantized model reads a quantized tensor; otherwise it would
+    silently stay in float."""
     seen = {site.fqn for site in sites if site.port == "input"}
     known = {view.fqn for block in anatomy.blocks for view in block.linears}
     known |= {s.embedding_map.fqn for s in anatomy.stacks if s.embedding_map is not None}
@@ -190,9 +190,9 @@ def _require_all_inputs(model: PreTrainedModel, anatomy: Anatomy, sites: list[Si
 
 
 def quantized_weights(model: nn.Module) -> dict[str, Literal["embedding", "linear"]]:
-    """Names of every embedding table and Linear weight, in module order; grids lie along axis 0,
-    which a Conv1D has once it is a Linear (`plain_linears`). A table of relative positions stays
-    float: it is small, and added to scores that are float.
+    """Names of all embedding tables and Linear weights, in module order. Grids are along axis 0,
+    which requires that a Conv1D has been converted (`plain_linears`). A table of relative positions
+    stays float: it is small, and added to scores that are float.
     """
     found: dict[str, Literal["embedding", "linear"]] = {}
     for name, module in model.named_modules():
