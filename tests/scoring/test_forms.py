@@ -117,6 +117,17 @@ def test_a_decoder_that_names_classes_reads_the_end_of_its_prompt_and_nothing_af
     assert tokenizer.token_to_id("[SEP]") not in encoded.ids
 
 
+def test_an_encoder_decoder_that_names_classes_writes_no_more_than_its_longest_word(
+    tmp_path: Path,
+) -> None:
+    form = open_form(language_runs.write_random(tmp_path / "t5", "t5", **language_runs.WORDED), 1)
+    words = ([1, *open_tokenizer(form.folder).encode(word).ids] for word in form.task.label_words)
+    batch = form.encode([("the film",), ("a bad list",)]).batch([0, 1])
+    assert set(batch) == {"input_ids", "attention_mask"}
+    assert form.logits(batch).shape == (2, 2)
+    assert form.generate(batch).ids.shape[1] <= max(map(len, words))
+
+
 def test_a_folder_without_a_model_is_refused_with_what_would_be_one(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"deploy.json .* qparams.json .* model.safetensors"):
         open_form(tmp_path)

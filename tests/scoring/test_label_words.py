@@ -123,5 +123,6 @@ def test_a_template_that_ends_in_a_space_and_a_word_without_tokens_are_refused(
         following_candidates(tokenizer, ["good", ""])
     tokenizer.normalizer = normalizers.Replace(" ", "")  # words grow together
     tokenizer.add_tokens(["xs"])
-    with pytest.raises(ModelError, match="joins 's'"):
-        following_candidates(tokenizer, ["s"], "film {0}")
+    for template in ("film {0}", "film {1}"):
+        with pytest.raises(ModelError, match="joins 's'"):
+            following_candidates(tokenizer, ["s"], template)

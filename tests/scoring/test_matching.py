@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from attar.data.tables import SetAside, Split, TextData
-from attar.errors import DataError, ModelError
+from attar.errors import DataError, ModelError, NonFiniteError
 from attar.scoring.matching import (
     known_metrics,
     labelled_split,
@@ -127,7 +127,15 @@ def test_negative_numbers_are_labels_in_a_regression() -> None:
     assert len(labelled_split(data_with([-1.0, -3.0], names=()), "validation")) == 2
 
 
-@pytest.mark.parametrize("metrics", [(), ("acuracy",)])
-def test_metrics_nobody_can_compute_are_refused(metrics: tuple[str, ...]) -> None:
-    with pytest.raises(DataError, match=r"known are \['accuracy', 'matthews'"):
+@pytest.mark.parametrize(("metrics", "hint"), [((), ""), (("acuracy",), ".*mean 'accuracy'.*")])
+def test_metrics_nobody_can_compute_are_refused(metrics: tuple[str, ...], hint: str) -> None:
+    with pytest.raises(DataError, match=hint + r"; known are \['accuracy', 'matthews'"):
         known_metrics(data_with([0], metrics=metrics))
+
+
+def test_a_set_of_labels_is_what_reaches_each_labels_own_cut() -> None:
+    scores, sets = np.array([[-0.5, 0.4], [-2.0, 0.5]]), np.zeros((2, 2), np.int8)
+    assert predictions_from(scores, "m", sets).tolist() == [[0, 1], [0, 1]]
+    assert predictions_from(scores, "m", sets, [-1.0, 0.5]).tolist() == [[1, 0], [0, 1]]
+    with pytest.raises(NonFiniteError, match="model 'm' gave NaN"):
+        predictions_from(scores * np.nan, "model 'm'", sets)

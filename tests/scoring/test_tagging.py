@@ -15,7 +15,7 @@ from attar.data.windows import WindowEncoder
 from attar.numerics.metrics import on_all_rows
 from attar.numerics.statistics import bootstrap
 from attar.scoring.tagging import TaggedRows, right_and_made
-from attar.tasks.tagging import marks_of_tags, tag_names
+from attar.tasks.tagging import marks_of_tags, tag_names, words_of
 from attar.tasks.task import Task
 
 NAMES = tag_names(["PER", "LOC"])
@@ -121,3 +121,24 @@ def test_a_word_is_read_at_its_first_token_in_the_window_where_it_is_deepest(
     logits[pieces[4], NAMES.index("I-LOC")] = 9
     assert rows.marks(logits, NAMES) == [((places[3][0], places[4][1], "LOC"),)]
     assert [rows.windows.begins[p] for p in pieces] == [a for a, _ in places]
+    (before,) = rows.probable_marks(logits, NAMES)
+    logits[pieces[::2]] += 5000  # what is added to all tags of a word changes no share
+    assert rows.probable_marks(logits, NAMES) == [[(*before[0][:3], pytest.approx(before[0][3]))]]
+
+
+def test_the_words_are_those_of_the_data_and_a_mark_begins_with_b_where_there_is_one(
+    tmp_path: Path,
+) -> None:
+    """Words with a space in them; a row without words is cut into its own."""
+    tiny.write_tokenizer(tmp_path)
+    inputs = ("input_ids", "attention_mask")
+    task = Task(
+        objective="token_classification", label_names=NAMES, max_length=12, input_names=inputs
+    )
+    marks = [Marks((), ((0, 9), (10, 14))), None]
+    rows = TaggedRows.of([("good film list",)] * 2, marks, WindowEncoder(tmp_path, task))
+    assert rows.words == [((0, 9), (10, 14)), words_of("good film list")]
+    logits = np.zeros((len(rows.windows.encoded.ids), 2), np.float32)
+    logits[:, 1] = [1, *[9] * (len(logits) - 1)]
+    assert rows.marks(logits, ("O", "I-LOC")) == [((0, 14, "LOC"),)] * 2
+    assert rows.marks(logits, ("B-PER", "I-LOC")) == [()] * 2

@@ -46,3 +46,31 @@ def test_neighbours_agree_whatever_the_width_and_a_cosine_needs_equal_ones() -> 
 def test_a_cut_vector_has_unit_length_again() -> None:
     cut = unit_length(np.array([[3, 4, 12]], dtype=np.float32), 2)
     assert cut == pytest.approx(np.array([[0.6, 0.8]]))
+
+
+def test_the_overlap_is_that_of_the_ten_nearest_others_of_every_text() -> None:
+    """As a sort of all pairs finds them, of more texts than are compared at a time, and of few."""
+    draw = np.random.default_rng(1)
+    for texts in (300, 6):
+        ours = draw.standard_normal((texts, 8)).astype(np.float32)
+        theirs = ours + draw.standard_normal((texts, 8)).astype(np.float32)
+        theirs[texts - 50 :] = ours[texts - 50 :]
+        shares = []
+        for text in range(texts):
+            nearest = []
+            for vectors in map(unit_length, (ours, theirs)):
+                order = np.argsort(-(vectors @ vectors[text]))
+                nearest.append(set(order[order != text][:10]))
+            shares.append(len(nearest[0] & nearest[1]) / len(nearest[0]))
+        assert vector_agreement(ours, theirs).neighbour_overlap == pytest.approx(np.mean(shares))
+
+
+def test_scores_are_compared_with_cosines_and_rankings_with_nothing() -> None:
+    pairs, labels = TextPairs.of(ROWS), np.arange(4, dtype=np.float32)
+    vectors = np.array([[2, 0], [0, 1], [3, 4], [5, 0]], dtype=np.float32)
+    for found, wanted in pairs.answers(["pearson", "spearman"], vectors, labels).values():
+        assert (found.tolist(), wanted.tolist()) == (pairs.cosines(vectors).tolist(), [0, 1, 2, 3])
+    ranked = pairs.answers(["mrr@10"], vectors, labels)
+    assert {name: list(map(list, pair)) for name, pair in ranked.items()} == {
+        "mrr@10": [list(pairs.found(vectors)["mrr@10"]), [0, 0]]
+    }

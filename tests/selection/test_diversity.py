@@ -17,7 +17,6 @@ from attar.errors import NonFiniteError, StoppedError
 from attar.models.load import load_model
 from attar.numerics.vendi import second_moments, vendi_score
 from attar.scoring.config import Diversity
-from attar.scoring.diversity import NORMAL_95, scored_with_interval
 from attar.selection import diversity
 from attar.selection.config import SelectStep
 from attar.selection.select import select
@@ -67,16 +66,6 @@ def test_samples_of_all_and_at_random_share_nothing_where_there_are_enough() -> 
     assert len(set(samples["all"]) & set(samples["random"])) == 0
     few = diversity._samples(50, np.arange(200) < 20, seed=0)
     assert [len(few[name]) for name in ("all", "kept", "random")] == [50, 20, 20]
-
-
-def test_the_interval_says_how_far_other_samples_lie() -> None:
-    draw = np.random.default_rng(0)
-    scale = 1 / np.arange(1, 33)
-    samples = [draw.normal(size=(400, 32)) * scale + 0.3 for _ in range(60)]
-    found = [scored_with_interval(sample) for sample in samples]
-    spread = np.std([each["vendi"] for each in found])
-    widths = [(each["ci95"][1] - each["ci95"][0]) / 2 / NORMAL_95 for each in found]
-    assert 0.7 < np.mean(widths) / spread < 1.4
 
 
 def test_embeddings_that_are_not_finite_are_refused(folder: Path, made: MadeRows) -> None:
