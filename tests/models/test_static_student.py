@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,11 @@ import tiny
 from attar.errors import ModelError
 from attar.models.config import ChangedModel
 from attar.models.load import build_model, load_model, save_model
+from attar.models.planned_head import cost_under
 from attar.models.static_student import SMOOTH, plain_tokens, static_rows
+from attar.models.surgery import changed
 from attar.special_tokens import open_tokenizer
+from attar.training.forward import shape_of
 from embedders import MAX_LENGTH, write_embedder
 
 N, D = 40, 6
@@ -99,3 +103,32 @@ def test_what_makes_no_table_is_refused(tmp_path: Path) -> None:
     other = ChangedModel.model_validate({"from": str(tmp_path / "classifier"), "static_width": 8})
     with pytest.raises(ModelError, match="not one"):
         build_model(other, {}, tmp_path, encoder.task, 0)
+
+
+def test_a_table_is_as_wide_as_its_encoders_vectors_at_most(tmp_path: Path) -> None:
+    encoder = load_model(write_embedder(tmp_path / "encoder", width=16))
+    wide = ChangedModel.model_validate({"from": str(encoder.folder), "static_width": 17})
+    with pytest.raises(ModelError, match="set static_width = 16 or less"):
+        build_model(wide, {}, tmp_path, encoder.task, 0)
+
+
+def test_what_only_blocks_have_is_refused_of_a_table(tmp_path: Path) -> None:
+    encoder = load_model(write_embedder(tmp_path / "encoder"))
+    reference = ChangedModel.model_validate({"from": str(encoder.folder), "static_width": 8})
+    student = build_model(reference, {}, tmp_path, encoder.task, 0)
+    for name, value in (("keep_blocks", [0]), ("hidden_size", 4), ("ffn", "1w")):
+        cut = ChangedModel.model_validate({"from": "a", name: value})
+        with pytest.raises(ModelError, match=f"no blocks, so {name} has nothing to change"):
+            changed(student.model, cut)
+    with pytest.raises(ModelError, match="no states of blocks can be compared"):
+        shape_of(student.model)
+
+
+def test_a_folder_of_a_table_is_planned_as_a_step_is(tmp_path: Path) -> None:
+    encoder = load_model(write_embedder(tmp_path / "encoder"))
+    reference = ChangedModel.model_validate({"from": str(encoder.folder), "static_width": 8})
+    student = build_model(reference, {}, tmp_path, encoder.task, 0)
+    save_model(student, tmp_path / "student")
+    plain = json.loads((tmp_path / "student" / "config.json").read_text())
+    count = sum(parameter.numel() for parameter in student.model.parameters())
+    assert cost_under(None, plain).num_params == count

@@ -40,6 +40,23 @@ def test_a_gate_on_what_was_not_measured_is_neither_met_nor_missed(tmp_path: Pat
     assert (found.is_met, found.measured) == (None, None)
 
 
+def test_a_figure_without_a_value_and_a_name_with_dots_are_judged_as_the_engine_does(
+    tmp_path: Path,
+) -> None:
+    inputs = made_up_run.write_run(tmp_path)
+    metrics = made_up_run.evaluate_metrics()
+    metrics["models"]["deploy"] |= {"f2": {"value": None}, "per_class": {"v1.5 a": {"f1": 0.7}}}
+    inputs["scores"] = made_up_run.write_step(tmp_path / "other", "scores", "evaluate", metrics)
+    made = read_made(inputs, made_up_run.recipe())
+    figures = {step.name: step.metrics for step in made}
+    for name, is_met in (("f2", False), ("per_class.v1.5 a.f1", True)):
+        settings: dict[str, Any] = {"metric": f"scores.deploy.{name}", "at_least": 0.5}
+        [shown] = gates(made, {"gates": [settings]})
+        [outcome] = check_gates([RecipeGate(**settings)], figures, tmp_path)
+        assert shown.is_met is outcome.passed is is_met
+        assert (shown.shown == "without a value") is not is_met
+
+
 def test_over_the_runs_of_a_sweep_the_mean_counts(tmp_path: Path) -> None:
     inputs, content = made_up_run.write_sweep(tmp_path)
     made = read_made(inputs, content)

@@ -120,8 +120,16 @@ def test_a_slower_model_that_meets_its_gates_is_taken_before_a_faster_that_does_
     found = headline_of(tmp_path, missed)
     assert found.product == "deploy_ort"
     assert found.choice.replace(NBSP, " ") == (
-        "Take deploy_ort (ONNX Runtime): the fastest of those that meet their gates "
+        "Take deploy_ort (ONNX Runtime): the only one that meets its gates "
         "(8.11 ms; deploy 6.92 ms, misses a gate)."
+    )
+
+
+def test_the_only_model_with_a_gate_is_said_to_be_the_only_one(tmp_path: Path) -> None:
+    found = headline_of(tmp_path, [MET | {"metric": "scores.deploy_ort.accuracy"}])
+    assert found.choice.replace(NBSP, " ") == (
+        "Take deploy_ort (ONNX Runtime): the only one that meets its gates "
+        "(8.11 ms; deploy 6.92 ms, without a gate)."
     )
 
 

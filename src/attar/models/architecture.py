@@ -248,6 +248,7 @@ def class_of(config: ModelConfig, where: str, task: Task | None = None) -> type[
     Raises:
         ModelError: transformers has no such class.
     """
+    is_bare = task is None
     if task is not None:
         kind = task.kind
         if task.label_words:
@@ -255,8 +256,7 @@ def class_of(config: ModelConfig, where: str, task: Task | None = None) -> type[
         if kind.graph == "causal":
             require_causal(config, where)
         found = getattr(transformers, kind.classes).get(type(config), None)
-        if isinstance(config, StaticConfig) and not kind.heads:
-            found = StaticModel
+        is_bare = not kind.heads
         head = f"class with a head {kind.heads[0]}" if kind.heads else "bare model"
         what = f"{head} for model_type {config.model_type!r}"
     elif config.architectures:
@@ -265,6 +265,8 @@ def class_of(config: ModelConfig, where: str, task: Task | None = None) -> type[
     else:
         found = MODEL_MAPPING.get(type(config), None)
         what = f"bare model for model_type {config.model_type!r}"
+    if isinstance(config, StaticConfig) and is_bare:
+        found = StaticModel
     if (
         not (isinstance(found, type) and issubclass(found, PreTrainedModel))
         or not isinstance(config, found.config_class or ())

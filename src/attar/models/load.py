@@ -358,7 +358,8 @@ def _static_student(folder: Path, width: int, task: Task | None) -> LoadedModel:
             f"{folder} is not one; name a step that trained one, or a folder of "
             "sentence-transformers"
         )
-    config = config_of(static_config(encoder.model.config.to_dict(), width), str(folder), task)
+    plain = static_config(encoder.model.config.to_dict(), width, encoder.task.embedding)
+    config = config_of(plain, str(folder), task)
     model: Any = class_of(config, str(folder), task)
     with _own_randomness(0, "a table that is filled"):
         student = model._from_config(config, dtype=torch.float32)

@@ -39,23 +39,29 @@ from transformers import PreTrainedModel
 from attar.errors import ModelError
 from attar.models.config import STATIC_TYPE
 from attar.special_tokens import open_tokenizer
+from attar.tasks.embedding import Embedding
 
 SMOOTH = 1e-4
 """a: a token with this share of all tokens gets weight ½. Model2Vec's value."""
 TOKENS_AT_ONCE = 512
 
 
-def static_config(encoder: Mapping[str, Any], width: int) -> dict[str, Any]:
+def static_config(
+    encoder: Mapping[str, Any], width: int, embedding: Embedding | None = None
+) -> dict[str, Any]:
     """The `config.json` of a static student, from that of its encoder.
 
+    Args:
+        embedding: the encoder's, which may keep fewer numbers than its hidden size.
     Raises:
         ModelError: `width` exceeds the width of the encoder's vectors.
     """
     hidden = encoder.get("hidden_size") or encoder.get("dim")
-    if isinstance(hidden, int) and width > hidden:
+    numbers = (embedding and embedding.width) or hidden
+    if isinstance(numbers, int) and width > numbers:
         raise ModelError(
-            f"static_width is {width}, and the encoder's vectors have {hidden} numbers, which are "
-            f"all that there is to keep; set static_width = {hidden} or less"
+            f"static_width is {width}, and the encoder's vectors have {numbers} numbers, which are "
+            f"all that there is to keep; set static_width = {numbers} or less"
         )
     kept = {name: encoder[name] for name in ("vocab_size", "pad_token_id") if name in encoder}
     return {"model_type": STATIC_TYPE, "hidden_size": width, **kept}

@@ -21,9 +21,12 @@ from attar.models.config import ChangedModel
 from attar.models.narrowing.importance import Batch
 from attar.models.narrowing.narrow import narrowed
 from attar.models.simpler_ffn import with_simpler_ffn
-from attar.models.structure.anatomy import anatomy_of
+from attar.models.structure.anatomy import anatomy_of, with_blocks
 from attar.models.structure.blocks import Stack
 from attar.models.structure.rows import not_kept
+
+OF_BLOCKS = ("keep_blocks", "hidden_size", "intermediate_size", "num_attention_heads", "ffn")
+"""Settings of a reference that change a model's blocks."""
 
 
 def changed(
@@ -42,6 +45,9 @@ def changed(
     Raises:
         ModelError: the model does not have the parts to keep.
     """
+    asked = [name for name in OF_BLOCKS if getattr(reference, name) is not None]
+    if asked:
+        with_blocks(model, f"{asked[0]} has nothing to change; leave it out")
     if reference.keep_blocks is not None:
         model = keep_blocks(model, reference.keep_blocks)
     batches = None if batches is None else list(batches)

@@ -14,7 +14,7 @@ from attar.losses.targets import Outputs
 from attar.losses.term import Needs, Shape, StackShape
 from attar.models.capture import Captured, capture
 from attar.models.head_chunks import run_to_logits
-from attar.models.structure.anatomy import anatomy_of
+from attar.models.structure.anatomy import with_blocks
 from attar.models.structure.families import FAMILIES
 
 IMPOSSIBLE = -1e9
@@ -80,8 +80,9 @@ def shape_of(model: PreTrainedModel) -> Shape:
     """Depth and width of each stack.
 
     Raises:
-        ModelError: the family is not supported.
+        ModelError: the family is not supported, or has no blocks.
     """
+    why = "no states of blocks can be compared; use losses on outputs, such as similarity_kl"
     return {
         stack.name: StackShape(
             num_blocks=len(stack.blocks),
@@ -91,7 +92,7 @@ def shape_of(model: PreTrainedModel) -> Shape:
             kv_heads=stack.blocks[0].attention.kv_heads,
             is_causal=stack.blocks[0].attention.is_causal,
         )
-        for stack in anatomy_of(model).stacks
+        for stack in with_blocks(model, why).stacks
     }
 
 

@@ -93,6 +93,20 @@ def anatomy_of(model: PreTrainedModel) -> Anatomy:
     return Anatomy(model.config.model_type, stacks, sites, head, family.max_tokens(model.config))
 
 
+def with_blocks(model: PreTrainedModel, why: str) -> Anatomy:
+    """`anatomy_of` a model that has blocks.
+
+    Args:
+        why: what cannot be done without them, for the message.
+    Raises:
+        ModelError: as `anatomy_of`; it has none, as a table of tokens.
+    """
+    anatomy = anatomy_of(model)
+    if not anatomy.blocks:
+        raise ModelError(f"a model of type {anatomy.family!r} has no blocks, so {why}")
+    return anatomy
+
+
 class _Finder:
     """Looks up modules by the names in a row, and detects tied weights."""
 

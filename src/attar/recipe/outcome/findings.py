@@ -29,6 +29,7 @@ from attar.report.sections.measured import DEPLOYED, ModelRow
 from attar.report.sections.study import studies
 from attar.report.sections.zero_shot import ZeroShot, zero_shots
 
+BITS = ("weight_bits", "embedding_bits", "activation_bits")
 FACTS: Mapping[str, tuple[str, ...]] = {
     "tokenize": ("documents", "chunks", "tokens"),
     "score": ("chunks", "tokens", "nll"),
@@ -40,7 +41,7 @@ FACTS: Mapping[str, tuple[str, ...]] = {
     "cache": ("rows", "size_mib", "bytes_per_token"),
     "proxy": ("spearman",),
     "fold": ("variant.from", "variant.to", "folded", "num_params"),
-    "quantize": ("method", "weight_bits", "activation_bits", "mean_sqnr_db", "size_mib"),
+    "quantize": ("method", *BITS, "mean_sqnr_db", "size_mib"),
     "export": ("format", "parity.label_flips", "parity.relative_error", "size_mib"),
 }
 """Kind of step → metrics that are said when a run ends."""

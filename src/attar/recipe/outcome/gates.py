@@ -12,7 +12,7 @@ from attar.artifacts import read_json, write_json
 from attar.errors import ArtifactError, GateMissedError, RecipeError
 from attar.recipe.checking.references import table_of
 from attar.recipe.schema import Gate
-from attar.report.sections.gates import keeps_limits
+from attar.report.sections.gates import keeps_limits, longest_name
 
 GATES_FILE = "gates.json"
 
@@ -95,9 +95,7 @@ def metric_at(path: str, metrics: Mapping[str, Mapping[str, Any]]) -> float | No
     while parts:
         table = table_of(here)
         inside = {**table_of(table.get("models")), **table}
-        # a class, or a threshold of 99.5 %, has a dot in its name
-        names = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
-        name = next((name for name in names if name in inside), None)
+        name = longest_name(inside, parts)
         if name is None:
             known = ", ".join(table) or "nothing"
             raise RecipeError([f"metric {path!r}: no {parts[0]!r} here; found: {known}"], "gates")

@@ -13,7 +13,8 @@ the runs counts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 from typing import Any
@@ -21,6 +22,8 @@ from typing import Any
 from attar.report.quantities import DASH, QUALITIES, metric_text, number_text, points_text
 from attar.report.reading import Made, base_name, number, table
 
+NO_VALUE = "without a value"
+"""Such as the accuracy of no rows; it keeps no limit."""
 TOLERANCE = 1e-9
 """More than the rounding of a few additions near 1, less than one answer in any evaluation."""
 
@@ -56,6 +59,7 @@ class Gate:
     metric: str
     """Dotted: step, model, metric."""
     measured: float | None
+    """NaN: it has no value."""
     shown: str
     condition: str
     is_met: bool | None
@@ -97,6 +101,8 @@ def _gate(made: Sequence[Made], settings: Mapping[str, Any]) -> Gate:
 def _shown(metric: str, value: float | None) -> str:
     if value is None:
         return DASH
+    if math.isnan(value):
+        return NO_VALUE
     return metric_text(metric, value) if metric in QUALITIES else number_text(value)
 
 
@@ -127,9 +133,22 @@ def _matched(name: str, rest: str) -> str:
     return name if rest.startswith(f"{name}.") else base_name(name)
 
 
+def longest_name(names: Container[str], parts: Sequence[str]) -> str | None:
+    """The first name of a dotted path, the longest that fits: a class, or a threshold of 99.5 %,
+    has a dot in its name."""
+    joined = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((name for name in joined if name in names), None)
+
+
 def _descend(content: Any, dotted: str) -> float | None:
-    for part in dotted.split("."):
-        content = table(content).get(part)
+    """None: there is no such figure; NaN, which keeps no limit: it has no value."""
+    parts = dotted.split(".")
+    while parts:
+        inside = table(content)
+        name = longest_name(inside, parts)
+        if name is None:
+            return None
+        content, parts = inside[name], parts[name.count(".") + 1 :]
     if isinstance(content, Mapping):
         content = content.get("value")
-    return number(content)
+    return math.nan if content is None else number(content)

@@ -44,15 +44,18 @@ def fitting(comparison: Comparison, gates: Sequence[Gate]) -> list[ModelRow]:
     """The deployed models, those that meet gates of their own first, and of those the fastest."""
 
     def order(row: ModelRow) -> tuple[bool, float, float]:
-        own = _of(row, gates)
-        meets = bool(own) and all(gate.is_met for gate in own)
-        return not meets, row.latency_ms or float("inf"), row.size_mib or 0.0
+        return not _meets(row, gates), row.latency_ms or float("inf"), row.size_mib or 0.0
 
     return sorted((row for row in comparison.families if row.form in DEPLOYED), key=order)
 
 
 def _of(row: ModelRow, gates: Sequence[Gate]) -> list[Gate]:
     return [gate for gate in gates if row.name in gate.metric.split(".")]
+
+
+def _meets(row: ModelRow, gates: Sequence[Gate]) -> bool:
+    own = _of(row, gates)
+    return bool(own) and all(gate.is_met for gate in own)
 
 
 def choice(comparison: Comparison, gates: Sequence[Gate]) -> str:
@@ -76,8 +79,12 @@ def choice(comparison: Comparison, gates: Sequence[Gate]) -> str:
     word = "fastest" if is_timed else "smallest"
     beside = "; ".join(f"{row.name} {cost(row)}" for row in others)
     is_first = all((best.latency_ms or 0) <= (row.latency_ms or float("inf")) for row in others)
-    of = f"of the {len(rows)} deployed models" if is_first else "of those that meet their gates"
-    return f"{where}: the {word} {of} ({cost(best)}; {beside})."
+    why = f"the {word} of those that meet their gates"
+    if is_first:
+        why = f"the {word} of the {len(rows)} deployed models"
+    elif not any(_meets(row, gates) for row in others):
+        why = "the only one that meets its gates"
+    return f"{where}: {why} ({cost(best)}; {beside})."
 
 
 def verdict_of(

@@ -368,14 +368,18 @@ def _embedding(
     """
     own = task_of(folder).embedding if folder is not None and says_its_task(folder) else None
     found = config.embedding or own or Embedding()
-    if model.model_type != STATIC_TYPE or found.pooling == "mean":
+    if model.model_type != STATIC_TYPE:
         return found
-    if config.embedding is not None:
+    if config.embedding is not None and found.pooling != "mean":
         raise UsageError(
             f"{step}: a static model has a vector for each token and a text is their mean, and "
             f'embedding.pooling is "{found.pooling}"; set pooling = "mean"'
         )
-    return found.model_copy(update={"pooling": "mean"})
+    if config.embedding is not None:
+        return found
+    # an encoder's own width is that of its vectors, which the table may be narrower than
+    width = found.width if (found.width or 0) < model.hidden_size else None
+    return found.model_copy(update={"pooling": "mean", "width": width})
 
 
 def require_embeddings(model: PreTrainedModel, largest_id: int, who: str) -> None:
