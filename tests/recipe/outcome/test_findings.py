@@ -48,7 +48,8 @@ def test_what_comes_next_is_the_deployed_model_that_is_to_be_taken(tmp_path: Pat
 def test_one_step_ends_with_a_table_of_what_it_measured(tmp_path: Path) -> None:
     made = Made("int8", Result("int8", "quantize", "k", metrics=made_up_run.quantize_metrics()))
     assert [line.split() for line in findings([made], {})] == [
-        *(["method", "percentile"], ["weight_bits", "8"], ["activation_bits", "8"]),
+        *(["method", "percentile"], ["weight_bits", "8"], ["embedding_bits", "8"]),
+        *(["activation_bits", "8"],),
         *(["mean_sqnr_db", "33.400"], ["size_mib", "16.800"]),
     ]
     assert next_command([made], {}, tmp_path) == f"attar export --model {tmp_path}/int8 --data DATA"
