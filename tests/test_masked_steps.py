@@ -9,22 +9,29 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import TypeAdapter
 
 import classifiers
 import tiny
 from attar.data.corpus.masking import NOT_PREDICTED, Masker
-from attar.errors import AttarError, ModelError, UsageError
+from attar.errors import AttarError, ModelError, RecipeError, UsageError
 from attar.evaluation.config import EvaluateStep
 from attar.evaluation.run import evaluate
+from attar.export.config import ExportStep
+from attar.export.run import export
 from attar.models.head_chunks import has_plain_head
 from attar.models.load import load_model
 from attar.progress import Progress
+from attar.quantization.config import QuantizeStep
+from attar.quantization.run import quantize
 from attar.recipe.load import load_recipe
 from attar.recipe.plan import plan_recipe
 from attar.step import StepContext
 from attar.tasks.masking import Masking
+from attar.training.cache_config import CacheStep
 from attar.training.config import TrainStep
 from attar.training.run import train
+from attar.training.teaching.cache import cache
 from language_runs import TEXT, model_config, write_running_text, write_tokenizer
 
 USUAL = {
@@ -47,7 +54,11 @@ class Made:
             folder=self.root / name,
             scratch=self.root / f".{name}",
             inputs=inputs,
-            data={"text": TEXT, "colours": classifiers.write_rows(self.root / "colours")},
+            data={
+                "text": TEXT,
+                "masked": TEXT.model_copy(update={"objective": "masked_lm"}),
+                "colours": classifiers.write_rows(self.root / "colours"),
+            },
             recipe_folder=self.root,
             progress=Progress(quiet=True),
         )
@@ -182,11 +193,53 @@ def test_what_has_no_head_or_no_masks_is_refused(made: Any) -> None:
         Masker.of(Masking(), 16, folder, seed=0)
 
 
+PLAN = """name = "planned"
+[data.text]
+source = "files"
+path = "text"
+text = "text"
+objective = "masked_lm"
+[steps.more]
+run = "train"
+model = "learned/model"
+data = "text"
+max_length = 16
+max_steps = 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        ('run = "quantize"\nmodel = "more"\nmethod = "minmax"', "it is a base"),
+        ('run = "export"\nmodel = "more"\nformat = "openvino"', "it is a base"),
+        ('run = "cache"\nteacher = "more"', "hides other tokens in every epoch"),
+    ],
+)
+def test_a_base_is_not_deployed_and_its_answers_are_not_kept(
+    made: Any, step: str, said: str
+) -> None:
+    recipe = made.root / "refused.toml"
+    source = "calibration.data" if "quantize" in step else "data"
+    recipe.write_text(f'{PLAN}[steps.next]\n{step}\n{source} = "text"\n')
+    with pytest.raises(RecipeError, match=said):
+        load_recipe(recipe)
+
+
+def test_a_folder_of_a_base_is_not_deployed(made: Any) -> None:
+    context = made.context("refused", learned=made.root / "learned")
+    settings = {"model": "learned", "method": "minmax", "calibration": {"data": "text"}}
+    with pytest.raises(ModelError, match="it is a base"):
+        quantize(TypeAdapter(QuantizeStep).validate_python(settings), context)
+    with pytest.raises(ModelError, match="it is a base"):
+        export(ExportStep(model="learned", format="openvino", data="text"), context)
+    with pytest.raises(UsageError, match="hides other tokens"):
+        cache(CacheStep(teacher="learned", data="masked", max_length=16), context)
+
+
 def test_the_plan_counts_the_texts_that_training_reads(made: Any) -> None:
     recipe = made.root / "planned.toml"
-    table = '[data.text]\nsource = "files"\npath = "text"\ntext = "text"\nobjective = "masked_lm"\n'
-    step = '[steps.more]\nrun = "train"\nmodel = "learned/model"\ndata = "text"\nmax_length = 16\n'
-    recipe.write_text(f'name = "planned"\n{table}{step}max_steps = 3\n')
+    recipe.write_text(PLAN)
     [plan] = plan_recipe(load_recipe(recipe), made.root).steps
     assert plan.counts["data.train_rows"] == made.learned["data"]["train_rows"]
     assert plan.counts["data.validation_rows"] == made.learned["data"]["validation_rows"]

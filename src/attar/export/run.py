@@ -58,6 +58,8 @@ def export(config: ExportStep, context: StepContext) -> ExportMetrics:
         resolve_model(config.model, context.inputs, context.recipe_folder)
     )
     task = task_of(model_folder)
+    if problem := task.kind.only_a_base:
+        raise ModelError(f"{model_folder} {problem}")
     if task.has_language_head:
         raise ModelError(
             f"export supports models that predict a class, a score or a vector; {model_folder} "

@@ -110,6 +110,8 @@ def _load_float(config: QuantizeSettings, context: StepContext) -> LoadedModel:
             f"model {config.model!r} is not fine-tuned: {folder} has no task.json and no head; "
             "fine-tune it with a train step first"
         )
+    if problem := loaded.task.kind.only_a_base:
+        raise ModelError(f"model {config.model!r} {problem}")
     _require_known_answers(config, loaded.task)
     sites_of(loaded.model)  # raises for a model without sites, before any text is read
     if isinstance(config, PercentileStep) and config.choose_by == "validation":

@@ -94,6 +94,16 @@ class Kind:
         return self.answer in ("spans", "masked")
 
     @property
+    def only_a_base(self) -> str | None:
+        """Why its model is there to be fine-tuned and not to be deployed; None: it answers."""
+        if self.answer != "masked":
+            return None
+        return (
+            f"is made for {self.name}, so it is a base and answers nothing; fine-tune it in "
+            "another train step, and name that one"
+        )
+
+    @property
     def has_gold(self) -> bool:
         """Whether a row needs an answer in addition to its text."""
         return self.gold not in ("itself", "similarity")

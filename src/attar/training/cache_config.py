@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypedDict
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from attar.config import Config, as_tuples
-from attar.tasks.table import KINDS, Objective
+from attar.tasks.table import KINDS, Kind, Objective
 
 UNIFORM = re.compile(r"uniform:([1-9]\d*)")
 TOO_LARGE = frozenset({"scores", "attention_scores", "attentions", "relations", "qkv"})
@@ -97,6 +97,16 @@ class CacheMetrics(TypedDict):
     mass_exact: float | None
 
 
+def unkept(kind: Kind) -> str | None:
+    """Why answers about data of a kind cannot be kept; None: they can."""
+    if not kind.hides:
+        return None
+    return (
+        f"{kind.name} hides other tokens in every epoch, so a teacher's answers "
+        "cannot be kept; name the teacher itself in the train step, which then asks it live"
+    )
+
+
 class CacheStep(Config):
     """Run a teacher once on every training row; train steps name this step as their teacher."""
 
@@ -150,11 +160,8 @@ class CacheStep(Config):
 
     @model_validator(mode="after")
     def _keeps_something(self) -> CacheStep:
-        if self.objective is not None and KINDS[self.objective].hides:
-            raise ValueError(
-                f"{self.objective} hides other tokens in every epoch, so a teacher's answers "
-                "cannot be kept; name the teacher itself in the train step, which then asks it live"
-            )
+        if self.objective is not None and (problem := unkept(KINDS[self.objective])):
+            raise ValueError(problem)
         states = self.hidden_states
         asked = any(states.values()) if isinstance(states, dict) else bool(states)
         if not (self.logits or asked):

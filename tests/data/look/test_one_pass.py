@@ -134,6 +134,18 @@ def test_files_as_a_stream_and_in_memory_have_one_summary(tmp_path: Path) -> Non
     assert held.splits["validation"].rows == 20
 
 
+def test_of_several_labels_each_is_counted_and_left_out_rows_are_said(tmp_path: Path) -> None:
+    lines = [f"text {i},{('a|b', 'b', '')[i % 3]}" for i in range(30)]
+    (tmp_path / "d.csv").write_text("\n".join(["text,label", *lines, ",a"]))
+    config = FilesData(path="d.csv", objective="multi_label", max_set_aside=0.1)
+    found = summary_of(load_files(config, tmp_path, "d"))
+    whole = [split.classes for split in found.splits.values()]
+    assert sum(split["a"] for split in whole) == 10
+    assert sum(split["b"] for split in whole) == 20
+    assert set(found.splits["train"].classes) == {"a", "b"}
+    assert sum(sum(split.set_aside.values()) for split in found.splits.values()) == 1
+
+
 def test_a_limit_of_rows_reads_no_more(tmp_path: Path) -> None:
     found = summary_of_files(csv(tmp_path, 200), tmp_path, "d", first_rows=50)
     assert found.splits["train"].rows == 50

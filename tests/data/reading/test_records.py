@@ -58,13 +58,23 @@ def test_a_stray_quotation_mark_swallows_no_rows_of_tsv(tmp_path: Path) -> None:
     texts = ['"open', 'closed" here', 'an "inch"', '"a" and "b"', "next"]
     file.write_text("text\tlabel\n" + "".join(f"{text}\t1\n" for text in texts))
     assert [row["text"] for row in read_records(file) if isinstance(row, dict)] == texts
+    file.write_text("label\ttext\n" + "".join(f"1\t{text}\n" for text in texts))
+    assert [row["text"] for row in read_records(file) if isinstance(row, dict)] == texts
+
+
+def test_quotation_marks_of_two_cells_do_not_join_them(tmp_path: Path) -> None:
+    (tmp_path / "t.tsv").write_text('a\tb\tlabel\n"Yes\tno"\t1\n')
+    assert list(read_records(tmp_path / "t.tsv")) == [{"a": '"Yes', "b": 'no"', "label": "1"}]
 
 
 @pytest.mark.parametrize("ends", ["\n", "\r\n"])
-def test_quotations_of_tsv_are_undone_as_pandas_writes_them(tmp_path: Path, ends: str) -> None:
+@pytest.mark.parametrize("columns", [["text", "label"], ["label", "text"]])
+def test_quotations_of_tsv_are_undone_as_pandas_writes_them(
+    tmp_path: Path, columns: list[str], ends: str
+) -> None:
     pandas = pytest.importorskip("pandas")
     texts = ["a\ttab", 'a "quote"', '"all"', 'two\nlines\n\n"three"', "plain", " ", '"open']
-    table = pandas.DataFrame({"text": texts, "label": list("ababaab")})
+    table = pandas.DataFrame({"text": texts, "label": list("ababaab")})[columns]
     table.to_csv(tmp_path / "t.tsv", sep="\t", index=False, lineterminator=ends)
     found = list(read_records(tmp_path / "t.tsv"))
     assert found == table.to_dict("records")

@@ -83,8 +83,8 @@ def tokens_of(folder: Path) -> Measure:
     return Measure("tokens", count)
 
 
-Label = str | float | None
-"""A class, a number, or None for a row without a label."""
+Label = str | float | tuple[str, ...] | None
+"""A class, a number, any of several classes, or None for a row without a label."""
 Row = tuple[tuple[str, ...], Label] | Unreadable
 """A row's texts and label, or why it cannot be used."""
 
@@ -170,9 +170,10 @@ class _Labels:
     def add(self, label: Label) -> None:
         if label is None:
             self.missing += 1
-        elif isinstance(label, str):
-            if label in self.counts or len(self.counts) <= MAX_CLASSES:
-                self.counts[label] += 1
+        elif isinstance(label, str | tuple):
+            for name in (label,) if isinstance(label, str) else label:
+                if name in self.counts or len(self.counts) <= MAX_CLASSES:
+                    self.counts[name] += 1
         else:
             self._num_numbers += 1
             self._total += label
@@ -266,17 +267,11 @@ def summary_of(data: TextData, measure: Measure = WORDS) -> DataSummary:
 def _in_memory(data: TextData, name: str) -> Iterator[Row]:
     split = data.splits[name]
     names = data.label_names
-    if split.labels.ndim == 2:
-        for texts, row in zip(split.texts, split.labels, strict=True):
-            is_known = UNLABELLED not in row
-            yield (
-                texts,
-                "|".join(name for name, is_right in zip(names, row, strict=True) if is_right)
-                if is_known
-                else None,
-            )
-        return
     for texts, label in zip(split.texts, split.labels.tolist(), strict=True):
+        if isinstance(label, list):
+            right = tuple(name for name, is_right in zip(names, label, strict=True) if is_right)
+            yield texts, None if UNLABELLED in label else right
+            continue
         is_number = not names and data.kind.is_score and not math.isnan(label)
         is_class = bool(names) and label != UNLABELLED
         yield texts, names[label] if is_class else label if is_number else None

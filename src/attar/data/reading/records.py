@@ -222,22 +222,30 @@ def _csv_rows(lines: Iterator[str], delimiter: str) -> Iterator[CutRow]:
 
 def _tsv_rows(lines: Iterator[str], delimiter: str) -> Iterator[CutRow]:
     """Each line is a row, and closed quotations are unquoted. Lines are joined to one row only if
-    the first one has too few columns and all of them together have the right number."""
+    one of them has too few columns and all of them together have the right number."""
     ahead: deque[str] = deque()
     width = 0
     while line := ahead.popleft() if ahead else next(lines, ""):
         fields, joined = _cells([line], _Quoted, delimiter), [line]
+        plain = _cells([line], _Unquoted, delimiter)
         if fields is None:
-            fields = _cells(joined, _Unquoted, delimiter)
-            while fields is not None and len(fields) < width and len(joined) <= MAX_JOINED:
+            fields = plain
+            is_whole = len(plain or ()) >= width
+            while plain is not None and width and len(joined) <= MAX_JOINED:
                 if not (more := ahead.popleft() if ahead else next(lines, "")):
                     break
                 joined.append(more)
+                if is_whole and len(_cells([more], _Unquoted, delimiter) or ()) >= width:
+                    break  # the quotation mark is text, and the next row is another
                 if len(quoted := _cells(joined, _Quoted, delimiter) or ()) == width:
                     fields = [*quoted]
-            if fields is None or len(fields) < width:
+                    break
+            if fields is plain:
                 ahead.extendleft(reversed(joined[1:]))
                 joined = joined[:1]
+        elif fields and len(plain or ()) == width:
+            # quotation marks of two cells are no quotation of both
+            fields = fields if len(fields) == width else plain
         width = width or len(fields or ())
         yield fields, len(joined)
 

@@ -16,7 +16,7 @@ from attar.recipe.keys import step_seed
 from attar.recipe.schema import Recipe
 from attar.selection.config import SelectStep, TokenizeStep
 from attar.tasks.table import KINDS
-from attar.training.cache_config import CacheStep, Sparse
+from attar.training.cache_config import CacheStep, Sparse, unkept
 from attar.training.config import Retokenized, TrainStep
 
 SHARED = (
@@ -73,6 +73,8 @@ def _of_distribution(recipe: Recipe, name: str, step: TrainStep | CacheStep) -> 
     asked = KINDS[step.objective] if step.objective else kind
     if not isinstance(step, CacheStep) or asked is None:
         return
+    if step.objective is None and (problem := unkept(asked)):
+        yield Mistake(("steps", name, "data"), problem)
     if problem := step.misfit(predicts_words=asked.predicts_words):
         yield Mistake(("steps", name, "distribution"), problem)
 

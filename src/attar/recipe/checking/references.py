@@ -25,6 +25,8 @@ class ModelPlace:
     """Kinds of steps whose artifact fits here."""
     needs_task: bool = False
     """The model must know its labels; bare pretrained weights do not."""
+    answers: bool = False
+    """The model must answer something, and not be a base that predicts masked tokens."""
     steps_only: bool = False
     """The word names what a step made and not a model: a step of this recipe, or the folder that
     one published."""

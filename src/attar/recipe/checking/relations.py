@@ -113,7 +113,7 @@ def _model_problem(
         if run in STEPS and run not in wanted.makers:
             fit = " or ".join(map(repr, wanted.makers))
             return f"step {word!r} runs {run!r}; this place needs a step that runs {fit}"
-        return None
+        return _base_problem(word, steps, data) if wanted.answers else None
     if wanted.steps_only:
         return _published_problem(word, wanted.makers, recipe_folder, near_step)
     if word.startswith("demo:"):
@@ -132,6 +132,14 @@ def _model_problem(
     if word.startswith((".", "/", "~")) or word.count("/") > 1:
         return f"folder {word!r} does not exist (relative paths start at {recipe_folder})"
     return None
+
+
+def _base_problem(word: str, steps: Tables, data: Tables) -> str | None:
+    """Why what a step trains is not deployed, as far as the recipe says what it is trained for."""
+    source = data.get(str(steps[word].get("data")), {})
+    kind = KINDS.get(str(steps[word].get("objective") or source.get("objective")))
+    problem = kind and kind.only_a_base
+    return problem and f"step {word!r} {problem}"
 
 
 def _published_problem(

@@ -38,7 +38,7 @@ from attar.models.sources.safe_files import read_config
 from attar.models.structure.families import FAMILIES
 from attar.special_tokens import open_tokenizer, tokenizer_digest
 from attar.step import StepContext
-from attar.training.cache_config import UNIFORM, CacheMetrics, CacheStep, Sparse, States
+from attar.training.cache_config import UNIFORM, CacheMetrics, CacheStep, Sparse, States, unkept
 from attar.training.config import TrainStep
 from attar.training.forward import shape_of
 from attar.training.objectives.preparing import ready, task_for
@@ -115,6 +115,8 @@ def _asked(config: CacheStep, context: StepContext, folder: Path) -> Asked:
     data = data_of(context, config.data)
     lesson = TrainStep(model=config.teacher, data=config.data, **config.model_dump(include=SHARED))
     task = task_for(lesson, data, config_of(read_config(folder), str(folder)), folder, context.name)
+    if problem := unkept(task.kind):
+        raise UsageError(f"{context.name}: {problem}")
     if task.kind.asks and config.logits:
         raise UsageError(
             f"{context.name}: predictions of {task.objective} have one column per token of a "
