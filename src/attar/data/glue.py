@@ -5,8 +5,8 @@ differ again. The idea: a literal table with one row per task. Text columns are 
 names that copies use; class i is `label_names[i]`.
 
 Source: Wang et al. 2019, GLUE (table 1 for the metrics). MNLI's two validation sets are
-`validation` (matched) and `validation_mismatched`. Left out: AX, which has no training data. Test
-splits on the hub are unlabelled.
+`validation` (matched) and `validation_mismatched`. Not included: AX, which has no training data.
+Test splits on the hub are unlabelled.
 """
 
 from __future__ import annotations

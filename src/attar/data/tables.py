@@ -57,8 +57,8 @@ class Split:
     """Texts and their labels, row by row.
 
     Labels are int64 classes, float32 numbers for regression, or sets of labels as 0 and 1, int8 (N,
-    C). If the answer is a text, it is in `targets`, and if it is a part of the text, in `marks`;
-    the labels are then unused. Running text has no answers.
+    C). If the answer is a text, it is in `targets`, and if it is a part of the text, in `marks`; no
+    row then has a class. Running text has no answers.
     """
 
     texts: Sequence[tuple[str, ...]]

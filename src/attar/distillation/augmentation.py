@@ -10,10 +10,12 @@ tokens, by one of its nearest neighbours in the embedding table).
 A word's candidates depend only on its text, not on the copy, so one query serves all copies, and
 words that no copy replaces are never queried. The texts of a pair are augmented separately.
 
-Source: TinyBERT (Jiao et al. 2020), algorithm 1. *Differs from the paper*: there, words to the left
-of a mask are those of the copy, already replaced, which takes a forward pass for each word of each
-copy; and words of several tokens get their neighbours from GloVe. Here a word is never replaced by
-itself, so p is the share of words that change.
+Source: TinyBERT (Jiao et al. 2020), algorithm 1.
+
+*Differs from the paper*: there, words to the left of a mask are those of the copy, already
+replaced, which takes a forward pass for each word of each copy; and words of several tokens get
+their neighbours from GloVe. Here a word is never replaced by itself, so p is the share of words
+that change.
 """
 
 from __future__ import annotations

@@ -76,11 +76,11 @@ class AugmentStep(Config):
     """true: a new row has the label of its source. false: it has no label, so a teacher must
     provide the target."""
     max_length: int = Field(default=128, ge=8, le=8192)
-    """Maximum number of tokens the masked language model reads; later words are kept as they
-    are."""
+    """Maximum number of tokens the masked language model reads; later words are not replaced."""
     batch_tokens: int = Field(default=2048, ge=8)
-    """Tokens in one forward pass of the masked language model, padding included. More are slower on
-    a CPU, because activations must fit into its caches (benchmarks/augmentation.py)."""
+    """Tokens in one forward pass of the masked language model, padding included. Larger batches are
+    slower on a CPU, because their activations do not fit into its caches
+    (benchmarks/augmentation.py)."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """As in training. bf16 may change the order of words with nearly equal probability."""
     seed: int | None = None

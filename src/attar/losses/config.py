@@ -308,7 +308,7 @@ class SimilarityKl(VectorLoss):
 
 class PolicyGradient(LossSettings):
     """KL(student‖teacher) of whole continuations of the training texts, by policy gradient on
-    continuations that the student samples in every step (MiniLLM)."""
+    continuations sampled in every step (MiniLLM)."""
 
     not_cached = "continuations that are sampled in every step"
     on_rollouts = True

@@ -15,8 +15,9 @@ gold class):
 
 Not included: label smoothing.
 
-Against the teacher, whose distribution, softened by a temperature τ, shows how the wrong classes
-compare. With p = softmax(teacher/τ), q = softmax(student/τ) and m = (p + q)/2:
+Against the teacher, whose distribution, softened by a temperature τ, also contains the relative
+probabilities of wrong classes. With p = softmax(teacher/τ), q = softmax(student/τ) and m = (p +
+q)/2:
 
     forward_kl         = τ² · Σ_c p_c · (log p_c − log q_c)        q must cover p
     reverse_kl         = τ² · Σ_c q_c · (log q_c − log p_c)        q may ignore modes of p

@@ -1,9 +1,9 @@
 """`sensitivity_mse`: hidden states weighted by how much the teacher's prediction depends on them.
 
-The problem: a plain hidden loss spends the student's capacity equally on every dimension of every
-token, and one weighted by spread (`eofd`) on those that vary most, whether or not the prediction
-depends on them. The idea: to first order a change δ of a hidden state changes the logits by J δ, so
-a squared difference is weighted by the squared Jacobian:
+The problem: a plain hidden-state loss spends the student's capacity equally on every dimension of
+every token, and a loss weighted by spread (`eofd`) on the dimensions that vary most, whether or not
+the prediction depends on them. The idea: to first order a change δ of a hidden state changes the
+logits by J δ, so a squared difference is weighted by the squared Jacobian:
 
     s_(c,d) = mean over texts, tokens of class c and directions v of ( ∂(v·z) / ∂h_(t,d) )²
     w = ( s / mean(s) )^power,  scaled to a mean of 1 over real tokens and dimensions
@@ -14,8 +14,8 @@ teacher's centred logits, v random signs. The weights are computed once, from a 
 batches, before the first step; a step costs as much as with hidden_mse. power = 0 is exactly
 hidden_mse.
 
-Source: ours; the first-order argument is that of Optimal Brain Damage (LeCun et al. 1990), and of
-ranges of quantizers judged by squared output gradients.
+Source: ours; the same first-order argument is used in Optimal Brain Damage (LeCun et al. 1990), and
+for choosing quantization ranges by squared output gradients.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The inputs of a loss: the outputs of a model, and what is known about a batch.
+"""The inputs of a loss: the outputs of a model, and the labels and masks of a batch.
 
 The problem: the gradient of a batch must not depend on the number of micro-batches or their
 padding. The idea: terms compute sums and not means. A term returns one *sum* per example and the
@@ -10,8 +10,8 @@ from the labels and the masks before the first forward pass:
 A model is one stack of blocks ("encoder" or "decoder") or both; facts about tokens are kept by
 stack. A classifier predicts once per example, a language model once per token.
 
-Shapes: B examples, T tokens of a stack, S predictions, C classes or words (1 for a score), D hidden
-size, H heads, E = heads · head size.
+Shapes: B examples, T tokens of a stack, S predictions, C classes or vocabulary (1 for a score), D
+hidden size, H heads, E = heads · head size.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from attar.numerics.logits import Index, LazyLogits
 from attar.numerics.sparse_distributions import SparseLogits
 
 Unit = str
-"""What a term is a mean over: "prediction" (all), "labelled" (those with a gold label), or a
-stack's name (its real tokens)."""
+"""The unit over which a term is a mean: "prediction" (all), "labelled" (those with a gold label),
+or a stack's name (its real tokens)."""
 Counts = Mapping[Unit, int]
 
 Labels = Int[Tensor, "B"] | Float[Tensor, "B"] | Int[Tensor, "B S"]

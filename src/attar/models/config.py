@@ -34,7 +34,9 @@ class _WithFfn(Config):
     """A model whose feed-forwards can be replaced by simpler ones."""
 
     ffn: VariantName | None = None
-    """Replaces every feed-forward with a simpler one (`ffn_variants`); None: the family's own."""
+    """Replace every feed-forward by nothing (skip), by one to three linear maps (1w, 2w, 3w), or by
+    a map merged with attention's output (merged); see the method card ffn_variants. None: keep the
+    family's own."""
     ffn_expansion: float | None = Field(default=None, gt=0, le=64)
     """Inner width of `2w` and `3w`, as a multiple of the hidden size; None: the family's own
     intermediate size."""
@@ -75,7 +77,7 @@ class ChangedModel(_WithFfn):
     """Replace the classification head with a new one, so that other classes can be learned."""
     static_width: int | None = Field(default=None, gt=0)
     """Replace an embedding encoder with a static table: one vector of this width per token,
-    computed with the encoder (`static_student`); None: keep the encoder."""
+    computed with the encoder; None: keep the encoder."""
     ffn_start: Literal["least_squares", "random"] | None = None
     """How new feed-forwards are initialized. least_squares: the linear map that best approximates
     the old feed-forward on texts from the step's data; the default where it is possible."""

@@ -2,11 +2,16 @@
 
     ffn(x) = W₂ act(W₁ x)   is replaced, in every block and with the residual kept, by
 
-    skip nothing; the block keeps its attention skip_encoder the same, in the encoder only 1w W x
-    1w_relu relu(W x) 2w W₂ W₁ x 3w W₃ W₂ W₁ x, where W₂ is (F, F) merged attention's output map O
-    followed by one map, W O c, without the shortcut and the norm between them; c is attention's
-    context merged_skip W h on h = x + O c: the shortcut between them stays, the norm does not
-    attention_only what `merged` is folded into: no feed-forward, and no norm of its own
+    skip            nothing; the block keeps its attention
+    skip_encoder    the same, in the encoder only
+    1w              W x
+    1w_relu         relu(W x)
+    2w              W₂ W₁ x
+    3w              W₃ W₂ W₁ x, where W₂ is (F, F)
+    merged          attention's output map O followed by one map, W O c, without the shortcut and
+                    the norm between them; c is attention's context
+    merged_skip     W h on h = x + O c: keeps the shortcut between them, but not the norm
+    attention_only  the result of folding `merged`: no feed-forward, and no norm for one
 
 A chain of maps without an activation is one linear map, so `2w` and `3w` can be trained with width
 F and folded into `1w` afterwards. F is `expansion` times the hidden size, or the family's

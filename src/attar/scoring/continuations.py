@@ -3,13 +3,15 @@
 The tokens are those of lm-evaluation-harness, so that log-likelihoods can be compared one by one:
 
     spaces at the end of the context belong to the continuation
-    context tokens        those of the context alone, with the tokenizer's own special tokens
-    continuation tokens   those of context + continuation, after as many as the context has
-    fed                   both, the last token excepted; of what is too long, the beginning is lost
+    context tokens        tokens of the context alone, with the tokenizer's own special tokens
+    continuation tokens   tokens of context + continuation, without as many as the context has
+    model input           both, without the last token; long inputs are truncated at the beginning
 
-Source: lm-evaluation-harness 0.4.13, `api/model.py` and `models/huggingface.py`. *Differs from it*:
-a continuation without tokens, and a tokenizer that ends every text with a special token, are
-rejected in advance; there, the former fails an assertion and the latter gives a wrong number.
+Source: lm-evaluation-harness 0.4.13, `api/model.py` and `models/huggingface.py`.
+
+*Differs from it*: a continuation without tokens, and a tokenizer that ends every text with a
+special token, are rejected in advance; there, the former fails an assertion and the latter gives a
+wrong number.
 
 Imports no torch. Letters: N requests.
 """

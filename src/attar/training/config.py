@@ -353,5 +353,5 @@ class TrainStep(Config):
 
     @property
     def rollout_loss(self) -> PolicyGradient | None:
-        """The loss that is computed on sampled continuations; None: there is none."""
+        """The loss computed on sampled continuations; None: there is none."""
         return next((loss for loss in self.losses if isinstance(loss, PolicyGradient)), None)

@@ -67,7 +67,8 @@ class LearnedTokenizer(Config):
     sentinels: int = Field(default=0, ge=0, le=1000)
     """Number of tokens `<extra_id_0>`, `<extra_id_1>`, … for span corruption."""
     max_bytes: int = Field(default=2**28, gt=0)
-    """Maximum amount of text to read; beyond it, a sample of the documents by their hash."""
+    """Maximum amount of text to read, in bytes; if there is more, a sample of documents chosen by
+    their hash."""
 
     @property
     def first_tokens(self) -> list[str]:

@@ -2,8 +2,8 @@
 place.
 
 `density` of a text's tokens are predicted (`attar.tasks.masking`), rounded, but at least one;
-special tokens never are. Words are drawn in random order until that number is reached; a word that
-would exceed it is skipped. Without `whole_words`, each token is a word. The draw is a pure function
+special tokens never are. Words are drawn in random order as long as they fit into that number; the
+first one is always taken. Without `whole_words`, each token is a word. The draw is a pure function
 of (seed, epoch, number of the text), as for span corruption: a resumed run masks the same tokens,
 and each epoch masks others.
 

@@ -1,19 +1,19 @@
 """Where activations are quantized: the tensors of a model that each have a grid.
 
-A *site* is one tensor, named by the module it passes and the port it passes there: a module's
-`input`, its `output`, or, inside an attention, `query`, `key`, `value` and `probabilities`. Sites
-are derived from the anatomy. The rule: inputs of matrix products are quantized.
+A *site* is one tensor, identified by the module it passes and the port: a module's `input`, its
+`output`, or, inside an attention, `query`, `key`, `value` and `probabilities`. Sites are derived
+from the anatomy. The rule: inputs of matrix products are quantized.
 
     attention     query · key · value · attention_probs · context     cross-attention: cross_…
-    feed-forward  ffn_act: what `down` reads, act(up(x)) or, gated, act(gate(x)) · up(x); in a chain
-                  of maps, what each map reads that no norm wrote
+    feed-forward  ffn_act: the input of `down`, act(up(x)) or, gated, act(gate(x)) · up(x); in a
+                  chain of maps, the input of each map that is not a norm's output
     embeddings    embedding, after its norm in a post-LN stack · projected_embedding
-    norms         mha_norm · cross_norm · ffn_norm (one a sublayer) · final_norm
+    norms         mha_norm · cross_norm · ffn_norm (one per sublayer) · final_norm
     head          pooler_input · classifier_input
 
-A norm stands after its sublayer in a post-LN block and before it in a pre-LN block. Each tensor has
+A norm comes after its sublayer in a post-LN block and before it in a pre-LN block. Each tensor has
 one grid: in a post-LN block, a norm's quantized output feeds the queries, keys, values or the FFN
-*and* the shortcut around them. Left in float: attention scores (their softmax follows), sums before
+*and* the shortcut around them. Not quantized: attention scores (their softmax follows), sums before
 a norm, so the whole residual stream of a pre-LN stack, tanh, and logits. If a head reads only one
 token of the last norm, the grid is at the head's input (`pooler_input`) instead. A head that reads
 every token uses the norm's own grid.

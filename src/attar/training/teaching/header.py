@@ -1,14 +1,14 @@
 """`cache.json`: the contents of a cache, and what it was made from.
 
 <cache>/  cache.json
-rows-<part>.safetensors                      fingerprints of rows, and where their answers lie
-logits-<part>.safetensors                    a row a prediction: all logits, or a record of bytes
-hidden-<stack>-<state>-<part>.safetensors    a row a token
-model/                                       the teacher itself, hard-linked: it costs no bytes, and
-                                             a cache can always be compared with the model whose
-                                             answers it holds
+rows-<part>.safetensors                      fingerprints of rows, and locations of their outputs
+logits-<part>.safetensors                    a row per prediction: all logits, or a byte record
+hidden-<stack>-<state>-<part>.safetensors    a row per token
+model/                                       the teacher itself, hard-linked: takes no disk space,
+                                             and a cache can always be compared with the model
+                                             whose outputs it stores
 
-A corpus has a part for each of its shards with rows, other data have one.
+A corpus has one part for each of its shards with rows; other data has one part.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """The rows of a cache, and where the outputs of each row are stored.
 
-The problem: a cache is only valid for its own rows, and a student may read others: another subset,
-truncation, tokenizer or order. The idea: every row has a fingerprint, which is a chunk's own digest
-or a hash of what the teacher is fed (token ids and segments, without padding). Outputs are looked
-up by fingerprint, never by row number.
+The problem: a cache is valid only for its own rows, and a student may read others: another subset,
+truncation, tokenizer or order. The idea: every row has a fingerprint, which is a chunk's digest or
+a hash of the teacher's inputs (token ids and segment ids, without padding). Outputs are looked up
+by fingerprint, never by row number.
 
 Outputs are ragged: a row has one hidden state per token, and one prediction per label. They are
 concatenated in the order of computation, which is by length. The rows of a corpus are computed
-shard by shard, and each shard has files of its own.
+shard by shard, and each shard has separate files.
 """
 
 from __future__ import annotations
