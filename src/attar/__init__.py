@@ -1,10 +1,10 @@
-"""attar makes small language models out of big ones, and proves what they are worth.
+"""attar makes small language models out of big ones, and measures their quality and speed.
 
     import attar
     attar.run("recipe.toml")
     attar.load("runs/demo/deploy").predict(["How do I open a socket?"])
 
-Nothing heavy is imported until one of the two is called.
+Nothing heavy is imported until one of these functions is called.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ __all__ = ["__version__", "load", "run"]
 
 
 def run(recipe: str | Path, **settings: Any) -> RunSummary:
-    """Run a recipe file. See `attar.recipe.run.run_recipe` for the settings."""
+    """Run a recipe file. See `attar.recipe.run.run_recipe` for the parameters."""
     from attar.recipe.run import run_recipe
 
     return run_recipe(Path(recipe), **settings)
 
 
 def load(folder: str | Path, **settings: Any) -> Deployed:
-    """Open an exported model. See `attar.export.opened` for what the model of each task can do."""
+    """Open an exported model. See `attar.export.opened` for the methods of each type of task."""
     from attar.export.opened import open_exported
 
     return open_exported(folder, **settings)

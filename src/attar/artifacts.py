@@ -1,12 +1,11 @@
-"""A step's folder on disk: written aside, sealed with the sha256 of every file, put in place by one
-rename.
+"""Artifacts: the folder of a step, written to a staging folder, sealed with the sha256 of every
+file, and published by one rename.
 
-A run can be killed between any two bytes, so nothing under its final name is ever half-written. A
-step writes into a staging folder beside the final one; `seal` syncs and hashes every file and
-writes `result.json` last, `put_in_place` renames. A folder without `result.json` is not an
-artifact, and a file whose bytes changed later no longer fits its hash. `result.json` holds a hash
-of its own content too. The hashes find damage and careless edits; someone who computes them again
-can still forge a result.
+A run can be killed at any time, so nothing under its final name is ever incomplete. A step writes
+to a staging folder; `seal` syncs and hashes every file and writes `result.json` last;
+`put_in_place` renames the folder. A folder without `result.json` is not an artifact. A file that
+was changed later does not match its hash; `result.json` also contains a hash of itself. The hashes
+detect damage and accidental edits, but not a deliberate forgery.
 
     runs/<name>/.staging/<step>-<key>/   being written
     runs/<name>/<step>/                  published: files + result.json
@@ -28,37 +27,37 @@ from typing import Any, cast
 
 from attar.errors import ArtifactError, AttarError, ResourceError
 from attar.untrusted import checked
-from attar.untrusted import read_json as read_json  # artifacts are read as strangers' files are
+from attar.untrusted import read_json as read_json  # artifacts are untrusted files too
 
 RESULT_FILE = "result.json"
 OUTDATED = ".outdated-"
-"""Beginning of the name an artifact has between being replaced and being removed."""
+"""Prefix of the name of a replaced artifact until it is removed."""
 MIB = 2**20
 CHUNK_BYTES = MIB
-"""Bytes hashed at a time: memory stays flat however large the file."""
+"""Bytes hashed at a time, so that memory does not depend on the size of the file."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """`result.json`: what a step was, what it made, and what it measured. See the contract for
-    each field."""
+    """`result.json`: settings, files and metrics of a step. The fields are documented in the
+    contract."""
 
     step: str
     run: str
     key: str
     inputs: Mapping[str, str] = field(default_factory=dict[str, str])
     seconds: float = 0.0
-    """Over all sessions of a step that was stopped or killed and resumed."""
+    """Total duration over all sessions, if the step was interrupted and resumed."""
     peak_rss_mib: float = 0.0
     metrics: Mapping[str, Any] = field(default_factory=dict[str, Any])
     files: Mapping[str, str] = field(default_factory=dict[str, str])
     versions: Mapping[str, str] = field(default_factory=dict[str, str])
     made_from: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """What the key is a hash of: settings, seed, keys of inputs and of data."""
+    """The content that the key is a hash of: settings, seed, keys of inputs and of data."""
     machine: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """Cores that could be used, and how threads waited for each other."""
+    """Number of usable cores, and the waiting policy of threads."""
     sha256: str = ""
-    """Of all other fields; "" in a result that was written before there was one."""
+    """Hash of all other fields; "" in results of earlier versions."""
 
 
 FORM: Mapping[str, type | tuple[type, ...]] = {
@@ -70,7 +69,7 @@ FORM: Mapping[str, type | tuple[type, ...]] = {
 
 
 def sha256_of(file: Path) -> str:
-    """Hexadecimal sha256 of a file's bytes, read in chunks."""
+    """Hexadecimal sha256 of a file, read in chunks."""
     digest = hashlib.sha256()
     with file.open("rb") as stream:
         while chunk := stream.read(CHUNK_BYTES):
@@ -79,7 +78,7 @@ def sha256_of(file: Path) -> str:
 
 
 def key_of(content: Any) -> str:
-    """A 16-character key of plain data (what JSON can say), independent of the order of names.
+    """A 16-character hash of plain data (as in JSON), independent of the order of names.
 
     Example:
         >>> key_of({"a": 1, "b": 2}) == key_of({"b": 2, "a": 1})
@@ -95,7 +94,7 @@ def result_hash(content: Mapping[str, Any]) -> str:
     """sha256 of the content of a `result.json` without the hash itself, independent of the order
     of names and of white space."""
     plain = {name: value for name, value in content.items() if name != "sha256"}
-    # Once through JSON: names of tables become text, numpy's numbers plain ones, as in the file.
+    # Round trip through JSON: keys become strings and numpy scalars plain numbers, as in the file.
     plain = json.loads(json.dumps(plain, default=_plain_number))
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
@@ -112,12 +111,12 @@ def size_mib(folder: Path) -> float:
 
 
 NO_SPACE = ("No space left on device", "Disk quota exceeded")
-"""How libraries that do not raise OSError (safetensors, tokenizers, torch) say it."""
+"""Messages of libraries that do not raise OSError (safetensors, tokenizers, torch)."""
 
 
 @contextmanager
 def disk_errors_explained(folder: Path, needed_bytes: int | None = None) -> Generator[None]:
-    """Turn "no space left on device" into a `ResourceError` with the numbers; others pass."""
+    """Convert "no space left on device" to a `ResourceError` with numbers; other errors pass."""
     try:
         yield
     except AttarError:
@@ -140,12 +139,12 @@ def disk_errors_explained(folder: Path, needed_bytes: int | None = None) -> Gene
 
 
 def write_json(file: Path, content: Any) -> None:
-    """Write plain data as JSON in one atomic replacement.
+    """Write plain data as JSON, atomically.
 
-    Numpy's scalars count as numbers. NaN and infinity are refused, as JSON has no word for them.
+    Numpy scalars are converted. NaN and infinity are errors, because JSON does not have them.
 
     Raises:
-        ValueError: something in `content` is not plain data; the message names its place.
+        ValueError: something in `content` is not plain data; the message gives its place.
     """
     try:
         text = json.dumps(
@@ -160,17 +159,17 @@ def write_json(file: Path, content: Any) -> None:
 
 
 def write_text(file: Path, text: str) -> None:
-    """Write a text file in one atomic replacement."""
+    """Write a text file atomically."""
     write_bytes(file, text.encode("utf-8"))
 
 
 def write_bytes(file: Path, content: bytes) -> None:
-    """Write a file in one atomic replacement: a reader sees the old one or the new one."""
+    """Write a file atomically: a reader sees either the old or the new content."""
     aside = file.with_name(f".{file.name}.{os.getpid()}")
     with disk_errors_explained(file.parent, len(content)):
         try:
             aside.unlink(missing_ok=True)
-            with aside.open("xb") as stream:  # "x" follows no link
+            with aside.open("xb") as stream:  # "x" does not follow links
                 stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
@@ -180,14 +179,14 @@ def write_bytes(file: Path, content: bytes) -> None:
 
 
 def _plain_number(value: Any) -> Any:
-    """A numpy scalar as Python's own number, without importing numpy."""
+    """Convert a numpy scalar to a Python number without importing numpy."""
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
         return value.item()
     raise TypeError(f"{type(value).__name__} is not JSON data")
 
 
 def _not_plain(content: Any, place: str = "") -> tuple[str, Any] | None:
-    """The first place, and what stands there, that JSON cannot say."""
+    """Place and value of the first element that is not valid in JSON."""
     if isinstance(content, Mapping):
         table = cast("Mapping[Any, Any]", content)
         found = (_not_plain(inner, f"{place}.{name}".strip(".")) for name, inner in table.items())
@@ -207,7 +206,7 @@ def seal(staging: Path, result: Result, sha256: Callable[[Path], str] = sha256_o
     """Sync and hash every file, then write `result.json`, which makes the folder an artifact.
 
     Args:
-        sha256: what hashes a file.
+        sha256: function that hashes a file.
     Returns: the result as written, with `files` filled in.
     Raises:
         ResourceError: the disk is full.
@@ -218,7 +217,7 @@ def seal(staging: Path, result: Result, sha256: Callable[[Path], str] = sha256_o
             sync(path)
     hashes = {path.relative_to(staging).as_posix(): sha256(path) for path in files}
     sealed = replace(result, files=hashes)
-    with suppress(TypeError, ValueError):  # not plain data: write_json says where
+    with suppress(TypeError, ValueError):  # not plain data: reported by write_json
         sealed = replace(sealed, sha256=result_hash(asdict(sealed)))
     write_json(staging / RESULT_FILE, asdict(sealed))
     return sealed
@@ -227,11 +226,11 @@ def seal(staging: Path, result: Result, sha256: Callable[[Path], str] = sha256_o
 def put_in_place(sealed: Path, final: Path, kept: Path | None = None) -> None:
     """Rename a sealed folder to its final name, replacing an older artifact.
 
-    A kill between the two renames leaves the sealed folder whole where it was: the next run puts it
-    in place then.
+    After a kill between the two renames, the sealed folder is still in staging, and the next run
+    publishes it.
 
     Args:
-        kept: where the older artifact is moved to; None: it is removed.
+        kept: where to move the older artifact; None: remove it.
     """
     outdated = kept or final.with_name(f"{OUTDATED}{final.name}-{os.getpid()}")
     with disk_errors_explained(final.parent):
@@ -243,7 +242,7 @@ def put_in_place(sealed: Path, final: Path, kept: Path | None = None) -> None:
             sealed.rename(final)
         except OSError:
             if not final.exists() and outdated.exists():
-                outdated.rename(final)  # the older artifact stays where it was
+                outdated.rename(final)  # restore the older artifact
             raise
         sync(final.parent)
     if kept is None:
@@ -251,8 +250,8 @@ def put_in_place(sealed: Path, final: Path, kept: Path | None = None) -> None:
 
 
 def put_beside(file: Path, folder: Path) -> None:
-    """Give a file of the scratch folder a second name in the artifact's, so that a kill before the
-    artifact is sealed loses nothing; copied where the file system has no second names."""
+    """Hard-link a file of the scratch folder into the artifact, so that nothing is lost if the run
+    is killed before sealing. The file is copied if hard links are not supported."""
     with disk_errors_explained(folder, file.stat().st_size):
         try:
             (folder / file.name).hardlink_to(file)
@@ -263,13 +262,13 @@ def put_beside(file: Path, folder: Path) -> None:
 
 
 def remove_outdated(folder: Path) -> None:
-    """Remove replaced artifacts that a kill kept from being removed."""
+    """Remove replaced artifacts that were left by a killed run."""
     for outdated in folder.glob(f"{OUTDATED}*"):
         shutil.rmtree(outdated, ignore_errors=True)
 
 
 def sync(path: Path) -> None:
-    """Have the disk hold what was written to a file, or the names in a folder."""
+    """Flush a file, or the entries of a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -278,10 +277,10 @@ def sync(path: Path) -> None:
 
 
 def read_result(folder: Path) -> Result:
-    """The result of a published artifact, its own hash checked where it has one.
+    """Read the result of a published artifact and check its hash, if it has one.
 
     Raises:
-        ArtifactError: there is none, it does not have the form of one, or it was changed.
+        ArtifactError: the result is missing, invalid, or was changed.
     """
     file = folder / RESULT_FILE
     if kind := _special(file):
@@ -303,7 +302,7 @@ def read_result(folder: Path) -> Result:
 
 
 def _require_form(result: Result) -> None:
-    """Types only: `result.json` may come from anywhere."""
+    """Check the types of the fields, because `result.json` is untrusted."""
     for name, kinds in FORM.items():
         value = getattr(result, name)
         if not isinstance(value, kinds):
@@ -314,7 +313,7 @@ def _require_form(result: Result) -> None:
 
 
 def published_fingerprint(folder: Path, sha256: Callable[[Path], str] = sha256_of) -> str:
-    """The same for equal files of an artifact.
+    """A fingerprint of an artifact that depends only on its files.
 
     Raises:
         ArtifactError: as `read_result` and `require_unchanged`.
@@ -330,10 +329,10 @@ def require_unchanged(
     names: Iterable[str],
     sha256: Callable[[Path], str] = sha256_of,
 ) -> None:
-    """Hold files of another run's artifact against its manifest; others may lie beside them.
+    """Check files of another run's artifact against its manifest; additional files are allowed.
 
     Raises:
-        ArtifactError: a file is missing, is not a file of this folder, or was changed.
+        ArtifactError: a file is missing, is outside the folder, or was changed.
     """
     faults = _changed(folder, result, names, lambda file: sha256(checked(file)))
     if faults:
@@ -341,7 +340,7 @@ def require_unchanged(
 
 
 def damaged(folder: Path, result: Result, why: str) -> ArtifactError:
-    """What is said of a damaged artifact of another run."""
+    """The error for a damaged artifact of another run."""
     return ArtifactError(
         f"{folder} is damaged: {why}; copy the folder again, or remove it and run the step "
         f"{result.step!r} of its recipe again"
@@ -359,7 +358,7 @@ def _changed(
 
 
 def _special(path: Path) -> str | None:
-    """What a path is when it is not a regular file and no folder; a link is not followed."""
+    """The type of a path that is neither a regular file nor a folder; links are not followed."""
     try:
         mode = path.lstat().st_mode
     except OSError:
@@ -373,10 +372,10 @@ def verify(folder: Path, sha256: Callable[[Path], str] = sha256_of) -> Result:
     """Check every file of an artifact against its manifest.
 
     Args:
-        sha256: what hashes a file; the default reads every byte.
+        sha256: function that hashes a file; the default reads the whole file.
     Raises:
-        ArtifactError: a file is missing, was added or replaced by a link, or one of its bytes
-        changed; the message names the files.
+        ArtifactError: a file is missing, was added, changed, or replaced by a link; the message
+            lists the files.
     """
     result = read_result(folder)
     special = {

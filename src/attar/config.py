@@ -1,7 +1,7 @@
-"""The one base of every setting: immutable, and a name it does not know is a mistake.
+"""The base class of all settings: immutable, and unknown names are errors.
 
-A config is plain data. It imports no torch, so that a recipe can be checked in milliseconds, and it
-dumps to the same JSON on every machine, so that its hash can serve as part of a step's key.
+A config is plain data. It imports no torch, so that a recipe can be checked in milliseconds. It
+serializes to the same JSON on every machine, so that its hash can be part of a step's key.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Config(BaseModel):
-    """A frozen record of settings whose unknown names are errors, never ignored."""
+    """A frozen table of settings. Unknown names are errors."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -24,10 +24,10 @@ class Config(BaseModel):
 
 
 def as_tuples(value: Any) -> Any:
-    """The value with its lists as tuples, at any depth.
+    """Convert lists to tuples, at any depth.
 
-    A validator that runs before pydantic's own hands plain Python on, where strict checking takes a
-    list for no tuple; such a validator returns its value through this.
+    Needed in validators that run before pydantic's own: in strict mode, pydantic does not accept a
+    list from Python as a tuple.
 
     Example:
         >>> as_tuples({"batch_sizes": [1, 8]})

@@ -1,6 +1,6 @@
-"""The control groups of Linux that limit this process, of version 1 and 2.
+"""Linux control groups that limit this process, in versions 1 and 2.
 
-A limit may be set on the process's own group or on any group above it, and the smallest one holds.
+A limit can be set on the process's own group or on any parent group; the smallest one applies.
 
     /proc/self/cgroup      the group's path in each hierarchy    0::/jobs/42    4:cpu,cpuacct:/jobs
     /proc/self/mountinfo   where the hierarchies lie, and which group a mount shows as its root
@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SYSTEM = Path("/")
-"""What `/proc` and the mounts are looked up in; a test passes a folder of its own."""
+"""Root folder for `/proc` and mounts; replaced in tests."""
 VERSION_2 = "cgroup2"
-"""The file system of version 2, which has all controllers in one hierarchy."""
+"""File system type of version 2, which has all controllers in one hierarchy."""
 
 
 def control_groups(controller: str) -> Iterator[tuple[Path, bool]]:
-    """Folders of the groups that may limit this process, its own and all above it, and whether they
-    are of version 2.
+    """Folders of the groups that may limit this process (its own and all parents), and whether they
+    are version 2.
 
     Args:
         controller: "cpu" or "memory".
@@ -37,8 +37,7 @@ def control_groups(controller: str) -> Iterator[tuple[Path, bool]]:
 
 
 def _groups(controller: str) -> dict[str, str]:
-    """Hierarchy, the controller's in version 1 and `VERSION_2` → the path of this process's
-    group."""
+    """Hierarchy (the controller's in version 1, or `VERSION_2`) → path of this process's group."""
     found: dict[str, str] = {}
     for line in kernel_lines(SYSTEM / "proc/self/cgroup"):
         _, controllers, path = (*line.split(":", 2), "", "")[:3]
@@ -50,7 +49,7 @@ def _groups(controller: str) -> dict[str, str]:
 
 
 def _mounts(controller: str) -> Iterator[tuple[str, str, str]]:
-    """Hierarchy, the group that the mount shows as its root, and the place of the mount."""
+    """Hierarchy, the group that is the root of the mount, and the mount point."""
     for line in kernel_lines(SYSTEM / "proc/self/mountinfo"):
         mount, _, filesystem = line.partition(" - ")
         fields, about = mount.split(), filesystem.split()
@@ -63,7 +62,7 @@ def _mounts(controller: str) -> Iterator[tuple[str, str, str]]:
 
 
 def kernel_lines(file: Path) -> list[str]:
-    """Of a file of the kernel; none where there is no such file, or it may not be read."""
+    """Lines of a kernel file; empty if it does not exist or cannot be read."""
     try:
         return file.read_text(errors="replace").splitlines()
     except OSError:

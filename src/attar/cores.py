@@ -1,14 +1,14 @@
-"""How many cores this process may use, and how its threads should wait for each other.
+"""Number of cores that this process may use, and how its threads wait for each other.
 
-In a container a process may use fewer cores than the machine has: the CPU affinity counts, and the
-quotas of control groups (`attar.control_groups`). More threads than that wait for each other.
+In a container, CPU affinity and control group quotas (`attar.control_groups`) can limit a process
+to fewer cores than the machine has. More threads than cores would wait for each other.
 
-Threads that share a computation wait for the slowest of them many times a millisecond. A thread
-that *spins* keeps its core while it waits, and continues at once; one that *sleeps* gives the core
-back, and wakes a little later. Alone, spinning is faster by up to 10 %. Beside other programs, or
-under a quota that is not a whole number of cores, it takes the core that the slowest thread needs:
-a training step of 1.25 s took 5.0 s beside two busy processes. OpenMP decides when torch is loaded
-and never again, so we look at the machine before.
+Threads that share a computation wait for the slowest one many times per millisecond. A *spinning*
+thread keeps its core while it waits and continues immediately; a *sleeping* thread releases the
+core and wakes a little later. On an idle machine, spinning is up to 10 % faster. With other
+programs, or with a quota that is not a whole number of cores, it occupies the core that the slowest
+thread needs: a training step of 1.25 s took 5.0 s with two other busy processes. OpenMP decides
+once, when torch is loaded, so the load is measured before.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from attar.control_groups import kernel_lines
 
 POLICY = "OMP_WAIT_POLICY"
 SET_BY_USER = (POLICY, "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
-"""Variables that tell OpenMP how to wait: of every OpenMP, of GNU's, of Intel's and LLVM's."""
+"""Environment variables for the waiting policy: all OpenMP, GNU's, and Intel's and LLVM's."""
 SAMPLE_S = 0.1
-"""Ten ticks of the kernel's accounting."""
+"""Duration of the load measurement: ten ticks of the kernel's accounting."""
 FREE_SHARE = 0.75
-"""Spin only if at least this share of the cores that we may use is free."""
+"""Spin only if at least this share of the usable cores is free."""
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """How threads wait for each other, and why."""
+    """Waiting policy of threads, with its reason."""
 
     spins: bool
     reason: str
@@ -48,27 +48,27 @@ class Waiting:
 
 
 def usable_cores() -> int:
-    """Cores this process may use, at least 1; a part of a core counts as one."""
+    """Number of cores that this process may use, at least 1; fractions are rounded up."""
     return max(1, math.ceil(core_limit()))
 
 
 @cache
 def waiting() -> Waiting:
-    """How threads should wait here, decided once a process from the first look at the machine."""
+    """Waiting policy of threads, decided once per process from the load of the machine."""
     if policy := os.environ.get(POLICY):
         return Waiting(policy.upper() != "PASSIVE", f"{POLICY}={policy}")
     return _decided(core_limit(), len(_allowed()), busy_cores())
 
 
 def prepare_torch() -> Waiting:
-    """Tell OpenMP, which torch brings along, how many threads to use and how they wait.
+    """Configure the OpenMP of torch: number of threads and waiting policy.
 
-    What the user has set stays. Once torch is loaded, nothing is changed any more.
+    Settings of the user are kept. Has no effect after torch is loaded.
     """
     found = waiting()
     if "torch" in sys.modules:
         return Waiting(True, "torch was loaded before attar could choose")
-    if usable_cores() < len(_allowed()):  # OpenMP sees the affinity, and not the quota
+    if usable_cores() < len(_allowed()):  # OpenMP respects the affinity, but not the quota
         os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))
     given = [f"{name}={os.environ[name]}" for name in SET_BY_USER if name in os.environ]
     if given:
@@ -80,8 +80,8 @@ def prepare_torch() -> Waiting:
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Let torch use `count` threads, and as many as before afterwards: the number is a setting of
-    the whole process. Nothing happens where nothing has brought torch in."""
+    """Context manager that sets the number of torch threads, a setting of the whole process, and
+    restores it. Has no effect if torch is not loaded."""
     torch = sys.modules.get("torch")
     if torch is None or torch.get_num_threads() == count:
         yield
@@ -95,7 +95,7 @@ def torch_threads(count: int) -> Iterator[None]:
 
 
 def _decided(limit: float, allowed: int, busy: float | None) -> Waiting:
-    """From the cores that we may use, those that the affinity allows, and those that others use."""
+    """Decide from the core limit, the cores in the affinity, and the cores busy with other work."""
     if limit % 1:
         return Waiting(False, f"the control group allows {limit:g} cores")
     if busy is None:
@@ -105,21 +105,21 @@ def _decided(limit: float, allowed: int, busy: float | None) -> Waiting:
 
 
 def _allowed() -> set[int]:
-    """Numbers of the cores that the affinity allows."""
+    """Indices of the cores in the affinity."""
     affinity = getattr(os, "sched_getaffinity", None)
     return affinity(0) if affinity is not None else set(range(os.cpu_count() or 1))
 
 
 def core_limit() -> float:
-    """Cores this process may use, by its affinity and the quotas of its control groups."""
+    """Number of cores that affinity and control group quotas allow, possibly fractional."""
     quotas = (quota for group in groups_of("cpu") for quota in _quota_of(*group))
     return min([float(len(_allowed())), *quotas])
 
 
 def busy_cores() -> float | None:
-    """Of the allowed cores, those that other programs use now; None where the system does not say.
+    """Number of allowed cores that other programs are using; None if unknown.
 
-    Includes what a hypervisor gives to other machines ("steal").
+    Includes time that a hypervisor gives to other machines ("steal").
     """
     cores = _allowed()
     before, own, began = _ticks(cores), time.process_time(), time.monotonic()
@@ -133,11 +133,11 @@ def busy_cores() -> float | None:
 
 
 def _ticks(cores: set[int]) -> tuple[int, int]:
-    """Ticks that these cores were busy, and all their ticks, since the machine started."""
+    """Busy ticks and total ticks of these cores since boot."""
     busy = everything = 0
     for line in kernel_lines(control_groups.SYSTEM / "proc/stat"):
         name, *numbers = line.split()
-        # user nice system idle iowait irq softirq steal; guests are part of user
+        # user nice system idle iowait irq softirq steal; user includes guests
         ticks = [int(number) for number in numbers[:8] if number.isdecimal()]
         is_core = name.startswith("cpu") and name[3:].isdecimal() and int(name[3:]) in cores
         if is_core and len(ticks) > 4:
@@ -147,7 +147,7 @@ def _ticks(cores: set[int]) -> tuple[int, int]:
 
 
 def _quota_of(group: Path, is_version_2: bool) -> Iterator[float]:
-    """Cores that one group allows; nothing where it has no limit.
+    """Number of cores that one group allows; yields nothing if it has no limit.
 
     Version 2 has "<microseconds> <period>" or "max <period>" in one file, version 1 has two files,
     and −1 for no limit.

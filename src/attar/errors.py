@@ -1,10 +1,9 @@
-"""What can go wrong that a user can cause or cure, each with the exit code the command line gives
-it.
+"""Errors that a user can cause or fix, each with its exit code.
 
-A message has four parts: *what* went wrong, what was *got*, what is *allowed*, and the *next step*,
-with the numbers: "calibration needs 256 examples, data 'sst2' has 40 after filtering; lower
-calibration.examples or add data". Anything that is not an `AttarError` is a bug of ours and keeps
-its traceback (exit code 1).
+A message has four parts with numbers: *what* went wrong, the value *given*, what is *allowed*, and
+the *next step*: "calibration needs 256 examples, data 'sst2' has 40 after filtering; lower
+calibration.examples or add data". Any other exception is a bug, shown with its traceback (exit
+code 1).
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ from collections.abc import Sequence
 
 
 class AttarError(Exception):
-    """A mistake or a shortage that a user can fix. Printed without a traceback.
+    """A problem that the user can fix. Printed without a traceback.
 
     Args:
-        message: one line; it may quote strangers' text, which is escaped where it is printed.
-        details: lines below it.
+        message: one line; it may contain untrusted text, which is escaped when printed.
+        details: additional lines.
     """
 
     exit_code = 2
@@ -29,14 +28,13 @@ class AttarError(Exception):
 
 
 class UsageError(AttarError):
-    """The request itself does not make sense: a wrong flag, a wrong folder, a combination that
-    cannot be."""
+    """An invalid request: a wrong option, a wrong folder, an impossible combination."""
 
     exit_code = 2
 
 
 class RecipeError(AttarError):
-    """Every mistake found in one recipe, each with its place, reported together."""
+    """All mistakes of a recipe, each with its place."""
 
     exit_code = 2
 
@@ -48,55 +46,55 @@ class RecipeError(AttarError):
 
 
 class ModelError(AttarError):
-    """A model that cannot be used as asked: unknown family, labels that do not match, blocks
-    that do not exist."""
+    """A model that cannot be used: unknown family, labels that do not match, blocks that do not
+    exist."""
 
     exit_code = 2
 
 
 class DataError(AttarError):
-    """Data that is empty, damaged, or not what the recipe says it is."""
+    """Data that is empty, damaged, or does not match the recipe."""
 
     exit_code = 3
 
 
 class ArtifactError(AttarError):
-    """A file or folder that is damaged, refused (a pickle), or is not what it claims to be."""
+    """A file or folder that is damaged, not allowed (a pickle), or of the wrong kind."""
 
     exit_code = 3
 
 
 class ResourceError(AttarError):
-    """Memory or disk is short."""
+    """Not enough memory or disk space."""
 
     exit_code = 4
 
 
 class NonFiniteError(AttarError):
-    """A loss or a gradient became NaN or infinite; nothing was updated with it."""
+    """A value such as a loss or a gradient is NaN or infinite; no weights were updated with it."""
 
     exit_code = 5
 
 
 class GateMissedError(AttarError):
-    """A quality gate of the recipe was missed; everything that was made is saved."""
+    """A gate of the recipe was missed; all results are saved."""
 
     exit_code = 6
 
 
 class StoppedError(AttarError):
-    """SIGTERM or SIGINT arrived; everything is saved and `attar resume` continues from here."""
+    """Stopped by SIGTERM or SIGINT; everything is saved, and `attar resume` continues."""
 
     exit_code = 75
 
 
 OUT_OF_MEMORY = ("allocate memory", "not enough memory", "bad_alloc", "bad allocation")
-"""What torch (in a plain RuntimeError), ONNX Runtime and OpenVINO say where memory is short."""
+"""Out-of-memory messages of torch (in a plain RuntimeError), ONNX Runtime and OpenVINO."""
 
 
 def ran_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory is short: Python's own, or torch's on any device."""
-    torch = sys.modules.get("torch")  # not loaded, it cannot have raised
+    """Whether an error is an out-of-memory error, of Python or of torch on any device."""
+    torch = sys.modules.get("torch")  # if it is not loaded, it cannot have raised the error
     kinds = (MemoryError,) if torch is None else (MemoryError, torch.OutOfMemoryError)
     return isinstance(error, kinds) or (
         isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
@@ -104,16 +102,16 @@ def ran_out_of_memory(error: BaseException) -> bool:
 
 
 NEAR = 0.75
-"""Likeness of a slip in a short word: "sead" for "seed". At difflib's own 0.6, "label" was near
-"table" and "file" near "title"."""
+"""Similarity threshold for a typo in a short word, such as "sead" for "seed". With difflib's
+default of 0.6, "label" would match "table", and "file" would match "title"."""
 
 
 def did_you_mean(name: str, known: Sequence[str], cutoff: float = NEAR) -> str:
-    """A hint naming the nearest known word, one of the same letters, or one that has `name` as a
-    part; "" when none is near.
+    """A hint with the most similar known word, one with the same letters, or one that contains
+    `name`; "" if there is none.
 
     Args:
-        cutoff: likeness from which a word is near, 0 to 1; above NEAR, parts do not count.
+        cutoff: minimum similarity, 0 to 1; above NEAR, containing words do not count.
 
     Example:
         >>> did_you_mean("learning_rat", ["learning_rate", "epochs"])
@@ -121,7 +119,7 @@ def did_you_mean(name: str, known: Sequence[str], cutoff: float = NEAR) -> str:
         >>> did_you_mean("warmup", ["warmup_ratio", "epochs"]), did_you_mean("file", ["title"])
         (" (did you mean 'warmup_ratio'?)", '')
     """
-    from difflib import get_close_matches  # only a mistake needs it
+    from difflib import get_close_matches  # imported only for errors
 
     near = get_close_matches(name, known, n=1, cutoff=cutoff)
     if not near and cutoff <= NEAR:

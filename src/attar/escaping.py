@@ -1,12 +1,12 @@
-"""Text written by strangers, made inert for the place it is printed in.
+"""Escapes untrusted text for its output format.
 
-Labels, column names, paths and library messages come from files that anyone may have written. Raw,
-they can move a terminal's cursor, fake a line of our output, open a tag or a link in Markdown, or
-end a YAML header. One function for each target, used by everything that prints; the HTML report
-leaves escaping to Jinja, and JSON needs none of this.
+Labels, column names, paths and library messages come from files that anyone may have written.
+Unescaped, they can move a terminal's cursor, fake a line of output, open a tag or a link in
+Markdown, or end a YAML header. There is one function per target, used for all output; the HTML
+report uses Jinja's escaping, and JSON needs none.
 
-Unprintable characters are written as JSON writes them (`\\u001b`), so that JSON printed through
-`for_terminal` still reads back as the same text. Long text is cut, and its length is stated.
+Unprintable characters are escaped as in JSON (`\\u001b`), so that JSON printed through
+`for_terminal` is still equivalent. Long text is truncated with a note of its length.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import re
 import unicodedata
 
 MOST_CHARACTERS = 1000
-"""Longer text is cut: no message of ours needs more on a line, and a 10 kB name hides the rest."""
+"""Longer text is truncated: no message needs more, and a 10 kB name would hide the rest."""
 HARMFUL = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode categories: controls, invisible format characters (bidirectional overrides among them),
 lone surrogates, line and paragraph separators."""
 JOINERS = frozenset("\u200c\u200d")
-"""Format characters that Persian, Indic scripts and emoji are spelled with."""
+"""Format characters that are needed in Persian, Indic scripts and emoji."""
 MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]|~#!$])")
 
 
 def shortened(text: str, most: int) -> str:
-    """At most `most` characters of a text, and how long it was if that is not all.
+    """Truncate a text to `most` characters, with a note of its length.
 
     Example:
         >>> shortened("label", 10), shortened("x" * 10_000, 4)
@@ -36,7 +36,7 @@ def shortened(text: str, most: int) -> str:
 
 
 def _visible(text: str) -> str:
-    """Every harmful character as its escape."""
+    """Escape every harmful character."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(json.dumps(c)[1:-1] if _is_harmful(c) else c for c in text)
@@ -47,10 +47,10 @@ def _is_harmful(character: str) -> bool:
 
 
 def for_terminal(text: object, most: int | None = MOST_CHARACTERS) -> str:
-    """One line for a terminal or a log, line ends and control characters escaped.
+    """Escape line ends and control characters for one line of a terminal or a log.
 
     Args:
-        most: characters before the text is cut; None: never, as in JSON.
+        most: maximum number of characters; None: unlimited, as for JSON.
 
     Example:
         >>> print(for_terminal("good\\x1b[2J\\nerror: fake"))
@@ -61,8 +61,8 @@ def for_terminal(text: object, most: int | None = MOST_CHARACTERS) -> str:
 
 
 def for_reading(text: str) -> str:
-    """A text over several lines for a page that escapes tags: harmful characters but tabs and line
-    ends shown as one sign. A form feed or a carriage return ends a line too.
+    """Escape a multi-line text for a page that escapes tags itself: harmful characters, except tabs
+    and line ends, are replaced by one symbol. Form feeds and carriage returns become line ends.
 
     Example:
         >>> for_reading("a\\x00b\\u202ec\\n")
@@ -73,7 +73,8 @@ def for_reading(text: str) -> str:
 
 
 def for_markdown(text: object, most: int = MOST_CHARACTERS) -> str:
-    """One line that Markdown shows as it is: no tag, link, table cell, heading or formula.
+    """Escape one line so that Markdown shows it literally: no tag, link, table cell, heading or
+    formula.
 
     Example:
         >>> print(for_markdown("a|b <script>"), for_markdown("deploy_ort"))
@@ -82,13 +83,13 @@ def for_markdown(text: object, most: int = MOST_CHARACTERS) -> str:
     one_line = _visible(" ".join(shortened(str(text), most).split()))
     escaped = one_line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     escaped = MARKDOWN_SPECIAL.sub(r"\\\1", escaped)
-    # GitHub makes a link of a bare address; as an entity the colon does not start one.
+    # GitHub turns bare addresses into links; with the colon as an entity, it does not.
     escaped = escaped.replace("://", "&#58;//")
     return re.sub(r"\bwww\.", r"www&#46;", escaped, flags=re.IGNORECASE)
 
 
 def for_markdown_code(text: object, most: int = MOST_CHARACTERS) -> str:
-    """A code span that no backtick inside can end.
+    """A code span that cannot be ended by a backtick in the text.
 
     Example:
         >>> print(for_markdown_code("a`<b>"))
@@ -101,14 +102,14 @@ def for_markdown_code(text: object, most: int = MOST_CHARACTERS) -> str:
 
 
 def for_yaml(text: object, most: int = MOST_CHARACTERS) -> str:
-    """A double-quoted YAML scalar, always a string and always one line.
+    """A double-quoted YAML scalar: always a string on one line.
 
     Example:
         >>> print(for_yaml("no\\n---\\nlicense: evil"))
         "no\\n---\\nlicense: evil"
     """
     words = shortened(str(text), most)
-    # YAML has no surrogate pairs, which is how JSON would escape what lies beyond U+FFFF.
+    # YAML has no surrogate pairs, which JSON uses to escape characters above U+FFFF.
     return f'"{"".join(_yaml_character(c) for c in words)}"'
 
 

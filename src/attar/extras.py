@@ -1,8 +1,8 @@
-"""Optional parts: import a library of an extra, or say in one line how to install it.
+"""Imports libraries of optional extras, with a one-line install hint if they are missing.
 
-OpenVINO reports its own import and every conversion to an analytics host when `openvino_telemetry`
-is installed, which comes with it. attar reports nothing: the reporter is hidden while OpenVINO is
-imported, whose own fallback for an absent reporter then stays in place.
+OpenVINO reports its import and every conversion to an analytics host if `openvino_telemetry` is
+installed, which is one of its dependencies. attar disables this: the telemetry package is hidden
+while OpenVINO is imported, so that OpenVINO uses its fallback for a missing package.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from types import ModuleType
 from attar.errors import UsageError
 
 REPORTERS = {"openvino": "openvino_telemetry"}
-"""Library → the package through which it would report its use over the network."""
+"""Library → package that reports its use over the network."""
 SILENCED = {"onnxruntime": "ORT_DISABLE_TELEMETRY"}
-"""Library → the variable by which it is told not to, read when it is imported. ONNX Runtime would
-also leave a device identifier in the home folder. Who sets the variable otherwise is obeyed."""
+"""Library → environment variable that disables its telemetry, read at import. ONNX Runtime would
+also write a device identifier to the home folder. A value set by the user is kept."""
 OF_TRAIN = ("torch", "transformers", "accelerate")
-"""What every step that computes with a model imports at its top, and nothing that predicts does."""
+"""Libraries that every step that runs a model imports; prediction does not need them."""
 _hiding = Lock()
-"""What is hidden is hidden from every thread, so one at a time does it."""
+"""Hiding a package affects all threads, so only one may do it at a time."""
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """Import `module`, which belongs to attar's optional `extra`.
+    """Import `module` of attar's optional `extra`.
 
     Raises:
-        UsageError: the library is not installed; the message is the pip command that installs it.
+        UsageError: the library is not installed; the message has the pip command to install it.
     """
     if module in SILENCED:
         os.environ.setdefault(SILENCED[module], "1")
@@ -48,7 +48,7 @@ def require(module: str, extra: str) -> ModuleType:
 
 @contextmanager
 def training_explained() -> Iterator[None]:
-    """Around steps and models in torch: say what to install where torch is not there.
+    """Context manager for code that needs torch: explains what to install if it is missing.
 
     Raises:
         UsageError: a library of the extra `train` is not installed.
@@ -68,9 +68,9 @@ def training_explained() -> Iterator[None]:
 
 @contextmanager
 def _without_reporter(module: str) -> Iterator[None]:
-    """Let the import of `module` find no reporter; other code may import the reporter afterwards.
+    """Hide the telemetry package during the import of `module`; other code can import it later.
 
-    None in `sys.modules` is Python's documented way to make an import fail.
+    None in `sys.modules` is the documented way to make an import fail.
     """
     reporter = REPORTERS.get(module)
     if reporter is None or module in sys.modules:

@@ -1,20 +1,20 @@
-"""What a plan knows as it goes through a recipe: texts, models that do not exist yet, speed.
+"""Shared context of the plans of a recipe: texts, future models, and speed.
 
     def plan(config: TrainStep, context: PlanContext) -> StepPlan: ...
 
-Each step's plan stands in the `plan.py` beside it; this is what all of them read, as `StepContext`
-is what all steps read. Parameters and FLOPs of a forward pass are exact: each model is built on
-torch's meta device, without weights. Texts are counted with the model's own tokenizer:
+The plan of each step is in its `plan.py`; all of them read `PlanContext`, as all steps read
+`StepContext`. Parameters and FLOPs of a forward pass are exact: each model is built on torch's meta
+device, without weights. Tokens are counted with the model's own tokenizer:
 
-    classification, regression    a row per text, as long as the tokenizer says    classifier's head
-    tags, parts of texts          windows of a text that share a third           head at all tokens
-    classes as words, seq2seq     the same                                         language head
+    classification, regression    one row per text                                 classifier's head
+    tags, extractive answers      windows of a text, overlapping by a third      head at all tokens
+    label words, seq2seq          one row per text                                 language head
     language modelling            ceil(tokens of all documents / max_length)       language head
                                   blocks of max_length tokens
 
-Lengths are those of some texts, evenly spread. Left out: what a template adds to a text. Time is
-FLOPs over the speed of a matrix product measured here and now, times the share of that speed a
-whole step reaches.
+Lengths are estimated from an evenly spaced sample of texts. Left out: tokens added by a template.
+Time is FLOPs divided by the measured speed of a matrix product and by the share of that speed that
+a whole step reaches.
 """
 
 from __future__ import annotations
@@ -59,21 +59,21 @@ TRAIN_SHARE, FORWARD_SHARE = 0.4, 0.5
 """Share of a plain matrix product's speed that training and inference reach on small models;
 measured on the demo (benchmarks/results)."""
 OPEN_SECONDS = 5.0
-"""Opening one model: hardly depends on the model."""
+"""Time to open a model, which hardly depends on the model."""
 CORPUS_BYTES_A_TOKEN = 3.5
-"""On disk: two or four bytes of the id, and the text, packed."""
+"""Bytes per token on disk: two or four for the id, plus the compressed text."""
 SHARD_BYTES_A_TOKEN = 24
-"""In memory, of the shard of a corpus that is being written."""
+"""Bytes per token in memory, for the shard of a corpus that is being written."""
 SAMPLED_TEXTS = 512
-"""Texts tokenized to know how long they are."""
+"""Number of texts that are tokenized to estimate lengths."""
 ONE_BLOCK = 1 << 40
-"""A length that no documents reach."""
+"""A block length that exceeds any data."""
 CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class ModelPlan:
-    """A model that does not exist yet: its cost, where its tokenizer is, and bytes per weight."""
+    """A model that does not exist yet: its cost, tokenizer folder, and bytes per weight."""
 
     cost: Cost
     tokenizer_folder: Path
@@ -85,18 +85,18 @@ class ModelPlan:
         return self.cost.num_params * self.bytes_per_param / MIB
 
     def activation_mib(self, tokens: int) -> float:
-        """Kept for the backward pass of one text, in float32."""
+        """Memory of the activations of one text for the backward pass, in float32."""
         return 4 * self.cost.kept_floats(tokens) / MIB
 
 
 @dataclass(frozen=True)
 class PlannedTokenizer:
-    """A tokenizer to count with."""
+    """A tokenizer for counting tokens."""
 
     folder: Path
     vocab_size: int
-    """Of the tokenizer that it stands for: one that is yet to be learned is learned for the plan
-    from a little text, which may not have as many tokens."""
+    """Vocabulary size of the planned tokenizer. For the plan, a tokenizer is trained on a small
+    part of the text and may have fewer tokens."""
     end_id: int | None
 
 
@@ -106,13 +106,13 @@ class PlannedChunks:
 
     chunks: int
     tokens: int
-    """That a model is fed of all of them."""
+    """Total number of tokens that a model reads."""
     is_exact: bool
     """False: estimated from some documents."""
 
     @classmethod
     def of(cls, view: CorpusView) -> PlannedChunks:
-        """Of chunks that are there."""
+        """Count existing chunks."""
         return cls(len(view), max(view.tokens - len(view), 1), is_exact=True)
 
     @property
@@ -126,11 +126,11 @@ class PlannedChunks:
 
 @dataclass(frozen=True)
 class PlannedCorpus:
-    """The form of a corpus, or of what a selection is from."""
+    """Format of a corpus, or of the corpus of a selection."""
 
     tokenizer: PlannedTokenizer
     max_length: int
-    """Tokens that a model reads of the longest chunk."""
+    """Number of tokens of the longest chunk that a model reads."""
 
 
 class PlannedTexts:
@@ -138,7 +138,7 @@ class PlannedTexts:
 
     Args:
         data: name → the `[data.<name>]` config.
-        say: told what is read, which takes a while where there is much.
+        say: called with what is being read, which may take a while.
     """
 
     def __init__(
@@ -156,10 +156,10 @@ class PlannedTexts:
     def add(
         self, step: str, data: TextData, chunks: Mapping[str, PlannedChunks] | None = None
     ) -> None:
-        """What a step that makes rows will have made, with other texts in the place of those.
+        """Add the future rows of a step, represented by other texts.
 
         Args:
-            chunks: of a corpus or a selection, by part.
+            chunks: chunks of a corpus or a selection, by part.
         """
         self._made[step] = data
         if chunks is not None:
@@ -178,16 +178,15 @@ class PlannedTexts:
         return PlannedChunks.of(view)
 
     def judged(self, name: str) -> TextData:
-        """The texts of a data set whose train split is not needed, and left unread where it can
-        be."""
+        """The texts of a dataset for evaluation; its train split is not read if possible."""
         config = without_answers(self._configs[name], self._recipe_folder)
         return load_data(config, self._recipe_folder, name=name, seed=self._seed, train=False)
 
     def loaded(self, name: str, *, texts_only: bool = False) -> TextData:
-        """One data set by its name in the recipe.
+        """A dataset, by its name in the recipe.
 
         Args:
-            texts_only: it may lack labels and targets.
+            texts_only: whether labels and targets can be missing.
         """
         if name in self._made:
             return self._made[name]
@@ -201,7 +200,7 @@ class PlannedTexts:
         return self._data[key]
 
     def leave_unread(self, name: str) -> TextData:
-        """Running text that a plan does without: one short row stands for each split."""
+        """Running text that the plan does not need: one short row represents each split."""
         unread = Split((("unread text",),), np.full(1, UNLABELLED, np.int64))
         splits = {"train": unread, "validation": unread}
         made = TextData(name, CAUSAL_LM.name, (), CAUSAL_LM.metrics, splits)
@@ -209,22 +208,22 @@ class PlannedTexts:
         return made
 
     def read(self, name: str) -> TextData | None:
-        """A data set that was read for the steps; None: it was not."""
+        """A dataset that was read for the steps; None if it was not read."""
         return next((data for (word, _), data in self._data.items() if word == name), None)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the steps will say about the data that was read for them."""
+        """Notes that the steps will give about the data that was read."""
         return tuple(
             note for data in self._data.values() for note in (*data.notes, *left_out(data).values())
         )
 
     def count(self, data: str, split: str, model: ModelPlan) -> tuple[int, int]:
-        """Rows of a split, or windows where every token is answered, and the mean number of tokens
-        of one (0, 1 if there is no such split).
+        """Number of rows of a split (windows for token classification), and their mean number of
+        tokens; (0, 1) if the split does not exist.
 
         Raises:
-            DataError, ModelError: documents that a step could not cut into blocks either.
+            DataError, ModelError: a step would fail to split the documents into blocks.
         """
         texts = self.loaded(data)
         if split not in texts.splits:
@@ -233,12 +232,12 @@ class PlannedTexts:
         if chunks is not None and len(chunks):
             return len(chunks), round(chunks.tokens / len(chunks))
         rows = texts.splits[split].texts
-        if texts.kind.embeds:  # each text of a row is read by itself
+        if texts.kind.embeds:  # each text of a row is read separately
             rows = [(text,) for row in rows for text in row]
         sampled = rows[:: max(1, len(rows) // SAMPLED_TEXTS)]
         if texts.kind.is_running:
             total = self.running_tokens(data, split, model)
-            # a last block of one token predicts nothing and is left out
+            # a final block of one token predicts nothing and is dropped
             return math.ceil((total - 1) / model.max_length), min(total, model.max_length)
         names = input_names_of(model.cost.model.config)
         if texts.kind.answers_tokens:
@@ -254,10 +253,10 @@ class PlannedTexts:
         return len(rows), max(1, round(float(encoder.encode(sampled).lengths.mean())))
 
     def running_tokens(self, data: str, split: str, model: ModelPlan) -> int:
-        """Tokens of a split as running text, an end token behind each row.
+        """Number of tokens of a split as running text, with an end token after each row.
 
         Raises:
-            DataError, ModelError: text that a step could not read either.
+            DataError, ModelError: a step would fail to read the text.
         """
         rows = self.loaded(data).splits[split].texts
         sampled = rows[:: max(1, len(rows) // SAMPLED_TEXTS)]
@@ -267,14 +266,14 @@ class PlannedTexts:
         return round(len(blocks.encoded.ids) * len(rows) / len(sampled))
 
     def has_classes(self, data: str) -> bool:
-        """Whether each row has one of some classes."""
+        """Whether rows are labelled with classes."""
         return self.loaded(data).kind.has_classes
 
     def head(self, data: str, objective: str | None = None) -> Head:
-        """What a model for this data needs on top.
+        """The head of a model for this data.
 
         Args:
-            objective: of the step; text_to_text on data with classes names them by words.
+            objective: of the step; text_to_text on data with classes generates label words.
         """
         texts = self.loaded(data)
         kind = KINDS[objective or texts.objective]
@@ -287,7 +286,7 @@ class PlannedTexts:
 
 @dataclass(frozen=True)
 class PlanContext:
-    """Everything the plan of a step may know beside its config."""
+    """The input of a step's plan, in addition to its config."""
 
     name: str
     """The step's name in the recipe."""
@@ -297,25 +296,25 @@ class PlanContext:
     recipe_folder: Path
     texts: PlannedTexts
     models: dict[str, ModelPlan] = field(default_factory=dict[str, ModelPlan])
-    """Step → the model it will make, filled by the plans of such steps."""
+    """Step → the model that it will make; set by the steps' plans."""
     caches: dict[str, Any] = field(default_factory=dict[str, Any])
-    """Step → the teacher whose answers it will hold."""
+    """Cache step → its teacher."""
     tokenizers: dict[str, PlannedTokenizer] = field(default_factory=dict[str, PlannedTokenizer])
-    """Step → the tokenizer its folder will have."""
+    """Step → the tokenizer that its folder will have."""
     corpora: dict[str, PlannedCorpus] = field(default_factory=dict[str, PlannedCorpus])
-    """Step → the form of the chunks it will make or choose."""
+    """Step → the format of the chunks that it will make or select."""
     made: Mapping[str, Path] = field(default_factory=dict[str, Path])
-    """Step → its artifact, of the steps that are done."""
+    """Step → its artifact, for steps that are done."""
     scratch: Path = Path()
-    """An empty folder that is removed after the plan."""
+    """An empty folder that is removed after planning."""
     plans: dict[str, StepPlan] = field(default_factory=dict[str, StepPlan])
-    """Step → its plan, of the steps before this one."""
+    """Step → its plan, for the steps before this one."""
     flops_per_s: float | None = None
-    """What a device is assumed to do, all in all; None: the speed of a matrix product is measured
-    here, and a step reaches a share of it."""
+    """Assumed effective speed of the target device; None: a share of the speed of a matrix product
+    measured on this machine."""
 
     def model(self, reference: ModelReference, head: Head | None, max_length: int) -> ModelPlan:
-        """A model with the head that is asked for; None: with its own."""
+        """A model with the given head; None: with its own."""
         word = referenced_model(reference)
         if isinstance(reference, FromConfig):
             tokenizer = self.tokenizer(reference.tokenizer)
@@ -339,7 +338,7 @@ class PlanContext:
         return plan
 
     def tokenizer(self, word: str) -> PlannedTokenizer:
-        """A tokenizer; that of a step is the one which the step itself was given."""
+        """A tokenizer; for a step, the tokenizer that the step uses."""
         if word in self.tokenizers:
             return self.tokenizers[word]
         if word in self.models:
@@ -349,7 +348,7 @@ class PlanContext:
         return PlannedTokenizer(folder, *vocabulary_of(folder))
 
     def corpus(self, data: str) -> PlannedCorpus:
-        """The form of the chunks that a step will read."""
+        """The format of the chunks that a step will read."""
         if data in self.corpora:
             return self.corpora[data]
         view = self.texts.loaded(data).split("train").chunks
@@ -366,7 +365,7 @@ class PlanContext:
         precision: str = "fp32",
         device: torch.device = CPU,
     ) -> float:
-        """How long so many operations take, of forward passes and of training."""
+        """Time for these FLOPs of forward passes and of training."""
         if self.flops_per_s is not None:
             return (forward + training) / self.flops_per_s
         speed = measured_flops_per_s(precision, device)
@@ -375,11 +374,11 @@ class PlanContext:
 
 @cache
 def measured_flops_per_s(precision: str, device: torch.device = CPU, seconds: float = 0.3) -> float:
-    """Operations a second of a small model's matrix product, here; measured once a process."""
+    """Measured FLOP/s of a small model's matrix product on this machine; once per process."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     left = torch.ones(1024, 384, dtype=dtype, device=device)
     right = torch.ones(384, 1536, dtype=dtype, device=device)
-    torch.matmul(left, right)[0, 0].item()  # the first one packs and allocates
+    torch.matmul(left, right)[0, 0].item()  # warm-up: packs and allocates
     products, start = 0, time.perf_counter()
     while (elapsed := time.perf_counter() - start) < seconds:
         torch.matmul(left, right)[0, 0].item()  # waits for an accelerator

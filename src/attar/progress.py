@@ -1,10 +1,9 @@
-"""Progress on stderr, so that stdout carries results only; and how a terminal is shown times and
-tables.
+"""Progress on stderr, so that stdout has only results; and formatting of times and tables.
 
-The time left is the time a unit has taken lately times the units left. The first piece of work is
-slower than all others (memory is allocated, code is loaded), so nothing is promised before a second
-one is done, and the first one is forgotten then. Without a terminal (a log file, CI) one line is
-printed now and then instead of a bar.
+The remaining time is the recent time per unit times the remaining units. The first unit is slower
+than all others (memory is allocated, code is loaded), so no time is shown before the second one is
+done, and the first is ignored. Without a terminal (a log file, CI), a line is printed from time to
+time instead of a bar.
 """
 
 from __future__ import annotations
@@ -18,14 +17,13 @@ from typing import Any, Protocol, TextIO
 from attar.escaping import for_terminal
 
 LINE_EVERY_S = 15.0
-"""Seconds between two lines in a log that is not a terminal: often enough to see life, rare enough
-to read."""
+"""Seconds between two lines in a log."""
 RECENT_WEIGHT = 0.1
 """Weight of the newest unit in the moving average of seconds per unit."""
 
 
 def human_seconds(seconds: float) -> str:
-    """Seconds as people say them.
+    """Format a duration for people.
 
     Example:
         >>> human_seconds(75), human_seconds(3.21), human_seconds(4000)
@@ -39,7 +37,7 @@ def human_seconds(seconds: float) -> str:
 
 
 class Task:
-    """One countable piece of work. `advance` it; its last words are what `note` was given."""
+    """One countable piece of work. Call `advance` after each unit, optionally with a note."""
 
     def __init__(
         self, sink: Progress, title: str, total: int, *, counts_work: bool = False
@@ -63,20 +61,19 @@ class Task:
         self._sink.refresh(self)
 
     def skip(self, units: int) -> None:
-        """Count units that an earlier, interrupted run has already done, without learning a
-        speed from them."""
+        """Count units done in an earlier, interrupted run; they do not affect the speed."""
         self.done += units
 
     @property
     def seconds_left(self) -> float | None:
-        """None until two pieces of work have been timed."""
+        """Estimated remaining seconds; None until two units have been timed."""
         if self._seconds_per_unit is None or self._num_timed < 2:
             return None
         return max(self.total - self.done, 0) * self._seconds_per_unit
 
     @property
     def count(self) -> str:
-        """How far it is."""
+        """Progress as text."""
         if self._counts_work:
             return f"{100 * self.done // max(self.total, 1)} %"
         return f"{self.done}/{self.total}"
@@ -91,20 +88,19 @@ class Task:
 
 
 class Listener(Protocol):
-    """What else hears a `Progress`, a quiet one too."""
+    """Receives the messages of a `Progress`, even if it is quiet."""
 
     def said(self, line: str) -> None:
         """One line that stays."""
         ...
 
     def advanced(self, task: Task) -> None:
-        """A piece of work has moved."""
+        """A task has advanced."""
         ...
 
 
 class Progress:
-    """Shows what is running. `quiet=True` says nothing (tests, `--json` pipelines that want
-    silence)."""
+    """Shows the progress of a run. `quiet=True` prints only warnings (for tests and `--json`)."""
 
     def __init__(self, stream: TextIO | None = None, quiet: bool = False) -> None:
         self._stream = stream or sys.stderr
@@ -121,7 +117,7 @@ class Progress:
 
     @contextmanager
     def heard_by(self, listener: Listener) -> Generator[None]:
-        """Tell a listener too, for a while."""
+        """Context manager that adds a listener."""
         self._listeners.append(listener)
         try:
             yield
@@ -137,7 +133,7 @@ class Progress:
             self._print(line)
 
     def warn(self, text: str) -> None:
-        """A request that was skipped or changed: said once, even when quiet."""
+        """Print a warning once, even if quiet."""
         if text not in self._warned:
             self._warned.add(text)
             line = f"warning: {for_terminal(text)}"
@@ -153,11 +149,10 @@ class Progress:
 
     @contextmanager
     def task(self, title: str, total: int, *, counts_work: bool = False) -> Generator[Task]:
-        """A bar on a terminal, a line now and then elsewhere.
+        """Show a task as a bar on a terminal, or as occasional lines elsewhere.
 
         Args:
-            counts_work: units are of several kinds and mean nothing to a reader, who is shown
-                percent.
+            counts_work: whether to show percent, because units are of different kinds.
         """
         task = Task(self, title, total, counts_work=counts_work)
         if not self._quiet and self._stream.isatty():
@@ -202,7 +197,7 @@ class Progress:
 
 
 def _rich_bars(stream: TextIO) -> Any:
-    """Rich is imported here because only a terminal needs it."""
+    """Progress bars; rich is imported here because only terminals need it."""
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bars
@@ -217,7 +212,7 @@ def _rich_bars(stream: TextIO) -> Any:
 
 
 def aligned(rows: Sequence[Sequence[str]], names: int = 1) -> list[str]:
-    """A line for each row; the first `names` columns to the left, figures to the right.
+    """Align a table: the first `names` columns left, the others right; one line per row.
 
     Example:
         >>> aligned([("model", "MiB"), ("teacher", "86.7"), ("int8", "9")])

@@ -1,8 +1,8 @@
-"""Randomness without hidden state: every draw names what it is for.
+"""Random generators without global state: each is derived from a seed and its purpose.
 
-A generator is derived from (seed, purpose...), so that adding a draw in one place never shifts the
-draws of another, and a resumed run needs no stored generator state: it asks for the same purpose
-again and gets the same numbers.
+A generator is derived from (seed, purpose...), so that adding a draw in one place never changes the
+draws of another, and a resumed run needs no stored generator state: the same purpose gives the same
+numbers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 
 def derive_seed(seed: int, *purpose: str | int) -> int:
-    """A 63-bit seed that is a pure function of `seed` and of the words that say what it is for.
+    """A 63-bit seed, a pure function of `seed` and `purpose`.
 
     Example:
         >>> derive_seed(0, "shuffle", 1) == derive_seed(0, "shuffle", 1)
@@ -26,6 +26,5 @@ def derive_seed(seed: int, *purpose: str | int) -> int:
 
 
 def generator(seed: int, *purpose: str | int) -> np.random.Generator:
-    """A numpy generator for one purpose. Torch code seeds `torch.Generator` with `derive_seed`
-    instead."""
+    """A numpy generator for one purpose. For torch, seed a `torch.Generator` with `derive_seed`."""
     return np.random.default_rng(derive_seed(seed, *purpose))

@@ -1,14 +1,14 @@
-"""What reads a folder's texts, which token pads, which one ends: by one rule for all.
+"""The tokenizer of a folder, and its padding and end tokens.
 
-A decoder classifies at the last token that is not padding, so text encoder and model must agree on
-the padding id; both ask here. The tokenizer's padding token goes first, then the config's
-`pad_token_id`, then the end token, since GPT-2 and many decoders after it have no padding token. An
-end token can pad because the mask hides it; a classifying decoder then reads the last token before
-the end, alone and in a batch alike.
+A decoder classifies at the last token that is not padding, so text encoder and model must use the
+same padding id. It is the tokenizer's padding token, otherwise the config's `pad_token_id`,
+otherwise the end token, because GPT-2 and many later decoders have no padding token. An end token
+can be used for padding because the mask hides it. A classifying decoder then reads the last token
+before the end token, with or without padding.
 
-A model folder is read as transformers reads it (`attar.transformers_tokenizer`). An exported
-folder, which must answer without transformers, is read from its `tokenizer.json` alone: attar wrote
-into it what transformers made of the model folder.
+The tokenizer of a model folder is built by transformers (`attar.transformers_tokenizer`). An
+exported folder must work without transformers, so only its `tokenizer.json` is read, which attar
+wrote from the tokenizer of transformers.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from attar.transformers_tokenizer import (
 from attar.untrusted import has_entry, parse_json, read_bytes, read_json
 
 DEPLOY_FILE = "deploy.json"
-"""By which an exported folder is known."""
+"""The file that identifies an exported folder."""
 
 
 def open_tokenizer(model_folder: Path) -> Tokenizer:
-    """The folder's tokenizer, the caller's to change.
+    """Open a folder's tokenizer. The caller may modify it.
 
     Raises:
-        ModelError: there is none, it is damaged, it could take endless time or memory, or it does
-            not go with the settings beside it.
+        ModelError: it is missing, damaged, could take unlimited time or memory, or does not match
+            the tokenizer settings.
         ArtifactError: it is not a regular file of its folder, or too large.
     """
     file = model_folder / TOKENIZER_FILE
@@ -65,7 +65,7 @@ def open_tokenizer(model_folder: Path) -> Tokenizer:
 
 
 def vocabulary_of(model_folder: Path) -> tuple[int, int | None]:
-    """How many embeddings a model needs for a folder's tokenizer, and the id of the end token.
+    """Number of embeddings that a model needs for a folder's tokenizer, and the end token's id.
 
     Raises:
         ModelError: as `open_tokenizer`.
@@ -75,14 +75,14 @@ def vocabulary_of(model_folder: Path) -> tuple[int, int | None]:
 
 
 def num_ids(tokenizer: Tokenizer) -> int:
-    """The highest id + 1: more than there are tokens where ids are left out."""
+    """The highest id + 1, which is larger than the number of tokens if ids have gaps."""
     return max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
 
 
 @lru_cache(maxsize=4)
 def _require_harmless(raw: bytes, file: Path) -> None:
-    """Refuse a `tokenizer.json` that must not be built, or cannot be; the same one is looked at
-    once, since several parts of a step open it and each look takes up to a second."""
+    """Check that a `tokenizer.json` is safe and valid. Results are cached, because a check takes up
+    to a second and a step opens the tokenizer several times."""
     faults = list(tokenizer_faults(parse_json(raw, file)))
     if faults:
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
@@ -94,11 +94,11 @@ def _require_harmless(raw: bytes, file: Path) -> None:
 def write_tokenizer(
     model_folder: Path, folder: Path, max_length: int | None, input_names: tuple[str, ...]
 ) -> None:
-    """Write the tokenizer of `model_folder` into `folder`, telling every reader what attar knows:
-    where texts are cut, which token pads and on which side, and what the model is fed.
+    """Write the tokenizer of `model_folder` to `folder`, with truncation, padding token and side,
+    and the model's inputs.
 
     Args:
-        max_length: tokens, special tokens included; None: as the tokenizer says.
+        max_length: maximum number of tokens, including special tokens; None: the tokenizer's own.
     Raises:
         ModelError: as `open_tokenizer`.
     """
@@ -109,16 +109,16 @@ def write_tokenizer(
 
 
 def require_rows(tokenizer: Tokenizer, config: Mapping[str, Any], where: str) -> None:
-    """Refuse a tokenizer with ids for which the model has no embedding.
+    """Check that the model has an embedding for every id of the tokenizer.
 
     Args:
-        config: `vocab_size` and `type_vocab_size` are looked at, where it has them.
+        config: the model's config; `vocab_size` and `type_vocab_size` are checked if present.
     Raises:
-        ModelError: with both numbers.
+        ModelError: there are fewer embeddings than ids.
     """
     rows, types = config.get("vocab_size"), config.get("type_vocab_size")
     with tokenizer_errors(f"{where}: the tokenizer fails on a pair of texts"):
-        around = tokenizer.encode("", "")  # special tokens of a template have ids of their own
+        around = tokenizer.encode("", "")  # special tokens of a template have their own ids
     ids = tokenizer.get_vocab() | dict(zip(around.tokens, around.ids, strict=True))
     token, highest = max(ids.items(), key=itemgetter(1), default=("", -1))
     if isinstance(rows, int) and highest >= rows:
@@ -139,8 +139,8 @@ def require_rows(tokenizer: Tokenizer, config: Mapping[str, Any], where: str) ->
 
 
 def tokenizer_digest(tokenizer: Tokenizer) -> str:
-    """A hash of what turns plain text into ids. Where texts are cut, how they are padded and which
-    special tokens enclose them is not part of it: a trained model's file differs in these."""
+    """A hash of the conversion of plain text to ids. Truncation, padding and the special tokens
+    around a text are not included, because the file of a trained model differs in these."""
     settings = json.loads(tokenizer.to_str())
     for name in ("version", "truncation", "padding", "post_processor"):
         settings.pop(name, None)
@@ -148,11 +148,11 @@ def tokenizer_digest(tokenizer: Tokenizer) -> str:
 
 
 def require_reading(model_type: str, model_folder: Path, where: str) -> None:
-    """Refuse a folder's tokenizer for a new model of a type beside which transformers would build
-    another tokenizer of it: the saved model would read texts otherwise than it was trained.
+    """Check that transformers builds the same tokenizer from a folder for a new model type.
+    Otherwise the saved model would tokenize texts differently than in training.
 
     Raises:
-        ModelError: naming the type.
+        ModelError: the tokenizer would be different.
     """
     if is_exported(model_folder):
         return
@@ -166,25 +166,25 @@ def require_reading(model_type: str, model_folder: Path, where: str) -> None:
 
 
 def is_exported(model_folder: Path) -> bool:
-    """Whether attar exported it."""
+    """Whether the folder was exported by attar."""
     return has_entry(model_folder / DEPLOY_FILE)
 
 
 def truncation_side(model_folder: Path, tokenizer: Tokenizer) -> str:
-    """The end at which texts are cut: "right" or "left"."""
+    """The side on which texts are truncated: "right" or "left"."""
     if not is_exported(model_folder):
         return read_as_transformers(model_folder).truncation_side
     return "right" if tokenizer.truncation is None else str(tokenizer.truncation["direction"])
 
 
 def takes_segments(model_folder: Path) -> bool:
-    """Whether transformers would feed a model with this tokenizer the segments of a pair."""
-    open_tokenizer(model_folder)  # looks whether it is safe to build
+    """Whether transformers passes token type ids to a model with this tokenizer."""
+    open_tokenizer(model_folder)  # checks that it is safe to build
     return "token_type_ids" in read_as_transformers(model_folder).model_input_names
 
 
 def special_token_id(model_folder: Path, tokenizer: Tokenizer, name: str) -> int | None:
-    """The id of a special token such as "eos_token", by the tokenizer's settings, then the
+    """The id of a special token such as "eos_token", from the tokenizer's settings or else the
     model's.
     """
     found = _by_tokenizer(model_folder, tokenizer, name)
@@ -192,8 +192,8 @@ def special_token_id(model_folder: Path, tokenizer: Tokenizer, name: str) -> int
 
 
 def padding_id(model_folder: Path, tokenizer: Tokenizer) -> int | None:
-    """The tokenizer's padding token, else the config's `pad_token_id`, else the end token; None:
-    the folder names none of them.
+    """The id of the tokenizer's padding token, otherwise the config's `pad_token_id`, otherwise the
+    end token; None if there is none.
     """
     found = _by_tokenizer(model_folder, tokenizer, "pad_token")
     if found is None and tokenizer.padding is not None:

@@ -1,4 +1,4 @@
-"""When two spellings of a class name may mean one class. Imports neither torch nor numpy."""
+"""Matches different spellings of class names. Imports neither torch nor numpy."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import re
 
 BETWEEN_WORDS = re.compile(r"(?<=[^\W_])[\s_-]+(?=[^\W_])")
 WHOLE_NUMBER = re.compile(r"(-?(?:0|[1-9][0-9]{0,17}))(?:\.0+)?")
-"""Longer runs of digits, a leading zero, a plus sign, an exponent and separators are spelling that
-somebody chose (a code, an id): such labels are names."""
+"""Labels with more digits, a leading zero, a plus sign, an exponent or separators are treated as
+names, because they are probably codes or ids."""
 
 
 def whole_number(name: str) -> int | None:
-    """The whole number that a label is written as; None: it is a name.
+    """The integer value of a label; None if it is a name.
 
     Example:
         >>> whole_number("10"), whole_number("1.0"), whole_number("01"), whole_number("1e3")
@@ -22,8 +22,7 @@ def whole_number(name: str) -> int | None:
 
 
 def plain_name(name: str) -> str:
-    """A name without what writers disagree on: case, quotes, what parts two words, and "1.0" for
-    1."""
+    """Normalize a name: case, quotes, word separators, and "1.0" for 1."""
     bare = name.strip().strip("\"'").strip()
     number = whole_number(bare)
     return BETWEEN_WORDS.sub(" ", bare).casefold() if number is None else str(number)

@@ -1,10 +1,10 @@
-"""What a step is given: a function of (config, context) that writes one folder and returns its
+"""The interface of a step: a function of (config, context) that writes one folder and returns its
 metrics.
 
     def train(config: TrainStep, context: StepContext) -> dict[str, Any]: ...
 
-The engine makes the folder, calls the step, and publishes the folder with its `result.json` in one
-atomic rename; a step never sees a half-written input and never has to clean up after itself.
+The engine creates the folder, calls the step, and publishes the folder with its `result.json` by
+one atomic rename. Inputs of a step are always complete, and a step never has to clean up.
 """
 
 from __future__ import annotations
@@ -24,53 +24,53 @@ def never_stop() -> bool:
 
 
 def untracked(line: Mapping[str, Any]) -> None:
-    """Nothing follows what is measured."""
+    """Default for `track`: does nothing."""
 
 
 @dataclass(frozen=True)
 class CountedFlops:
-    """Operations, counted in two ways."""
+    """FLOPs, counted in two ways."""
 
     all: int
-    """Every matrix product: blocks, attention between tokens, head."""
+    """All matrix products: blocks, attention, head."""
     non_embedding: int
-    """As papers count: 2·N a token for a forward pass, where N is the number of parameters without
-    embeddings and language head."""
+    """The convention of papers: 2·N per token of a forward pass, where N is the number of
+    parameters without embeddings and language head."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepPlan:
-    """What one step will cost: the answer of the function in the `plan.py` beside it."""
+    """Estimated cost of one step, from the function in its `plan.py`."""
 
     name: str = ""
     run: str = ""
-    """Both are filled in where the whole recipe is planned."""
+    """`name` and `run` are set when the whole recipe is planned."""
     num_params: int | None = None
-    """Of the model it makes."""
+    """Number of parameters of the model that it makes."""
     flops: int = 0
-    """Of the whole step."""
+    """FLOPs of the whole step."""
     memory_mib: float
     disk_mib: float
-    """Of the artifact, and of what it needs while it is made."""
+    """Disk space of the artifact and of temporary files."""
     seconds: float
     counts: Mapping[str, int] = field(default_factory=dict[str, int])
-    """Metric of the step's result, by its dotted name → what it will be. The rows that the step
-    reads come first."""
+    """Dotted name of a metric in the step's result → expected value. The number of rows comes
+    first."""
     passes: float | None = None
-    """Of training, epochs; else forward passes over its texts, where a backward pass counts as
-    two."""
+    """Epochs of a training; otherwise forward passes over the texts, where a backward pass counts
+    as two."""
     texts_at_once: int = 1
-    """That `memory_mib` is for."""
+    """Number of texts at a time in `memory_mib`."""
     text_mib: float = 0.0
-    """What each of them adds."""
+    """Memory per text."""
     lowered_by: str = ""
-    """The step's setting that takes fewer of them at once and leaves the batch as it is."""
+    """The setting that reduces the number of texts at a time without changing the batch."""
     is_estimate: bool = False
-    """The rows are estimated from some of them, and so is what follows from them."""
+    """Whether the number of rows, and what depends on it, is extrapolated from a sample."""
     training: CountedFlops | None = None
-    """Of a train step: its training alone, without evaluations."""
+    """For a train step: FLOPs of training without evaluations."""
     note: str = ""
-    """A sentence below the table; "": none."""
+    """A note below the table; "" for none."""
 
     @property
     def least_mib(self) -> float:
@@ -80,7 +80,7 @@ class StepPlan:
 
 @dataclass(frozen=True)
 class MadeRows:
-    """Rows that an earlier step made, where a recipe names data; `data_of` reads them."""
+    """Rows made by an earlier step and used as data; read by `data_of`."""
 
     reader: str
     """"module:function" (MadeRows, StepContext) → TextData."""
@@ -89,41 +89,41 @@ class MadeRows:
     step: Any
     """The step's settings."""
     seed: int
-    """What the step ran with."""
+    """The seed that the step ran with."""
     part: str = "all"
-    """Of the rows, where the step made several parts."""
+    """Part of the rows, if the step makes several."""
 
 
 @dataclass(frozen=True)
 class StepContext:
-    """Everything a step may know beside its own config."""
+    """The input of a step, in addition to its config."""
 
     name: str
     """The step's name in the recipe."""
     folder: Path
-    """Empty on entry; what is written here becomes the artifact."""
+    """Output folder, initially empty; its contents become the artifact."""
     scratch: Path
-    """Survives a kill: the same step with the same key finds it again. For checkpoints. Removed
-    once published."""
+    """Folder for checkpoints. It survives a kill, and the same step with the same key finds it
+    again. Removed after publishing."""
     inputs: Mapping[str, Path]
     """Step name → its published artifact folder."""
     data: Mapping[str, Any]
     """Name → the `[data.<name>]` config of the recipe, or the `MadeRows` of a step before this
     one."""
     recipe_folder: Path
-    """Relative paths in a recipe start here."""
+    """Base folder of relative paths in the recipe."""
     progress: Progress
     seed: int = 0
     recipe: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """The whole recipe as plain data, after overrides; provenance for the report."""
+    """The whole recipe as plain data, after overrides, for the report."""
     should_stop: Callable[[], bool] = never_stop
-    """True once SIGTERM or SIGINT has arrived: save to `scratch`, then raise `StoppedError`."""
+    """Returns True after SIGTERM or SIGINT: save to `scratch`, then raise `StoppedError`."""
 
     track: Callable[[Mapping[str, Any]], None] = untracked
-    """Told of each line of a training history as it is written."""
+    """Called with each line of a training history."""
 
     def stop_if_asked(self, what: str) -> None:
-        """For work that keeps no checkpoint and is short enough to begin again.
+        """Stop work that has no checkpoints because it is short enough to start over.
 
         Raises:
             StoppedError: SIGTERM or SIGINT has arrived.
@@ -136,10 +136,11 @@ class StepContext:
 
     @contextmanager
     def counted(self, title: str, total: int, what: str) -> Generator[Callable[..., None]]:
-        """A bar, and what to call after each piece of the work: how many are done, and a note.
+        """Show a progress bar. Yields a function to call after each unit of work, with the number
+        of units done and a note.
 
         Raises:
-            StoppedError: as `stop_if_asked`, between two pieces.
+            StoppedError: as `stop_if_asked`, between two units.
         """
         with self.progress.task(title, total) as bar:
 

@@ -1,10 +1,10 @@
-"""What a stranger's `tokenizer.json` may do to a text, decided from the file before it is built.
+"""Safety checks of an untrusted `tokenizer.json`, before the tokenizer is built.
 
-The `tokenizers` library runs what the file says: replacements that multiply a text, regular
-expressions that search forever, a template that names tokens it does not define (a panic), ids
-that overflow. Each is bounded from the file alone.
+The `tokenizers` library executes what the file says: replacements that multiply the length of a
+text, regular expressions with exponential time, a template with undefined tokens (a panic), ids
+that overflow. All of these are checked from the file alone.
 
-    a normalizer may make a text at most the product of its steps' factors longer
+    a normalizer lengthens a text at most by the product of the factors of its steps
     Replace "x" by content    max(1, len(content) / len("x"));  of a regular expression: 1 + content
     Precompiled (charsmap)    the longest replacement in its table
     NFKC, NFKD                18, the longest decomposition in Unicode (U+FDFA)
@@ -30,37 +30,37 @@ from attar.errors import AttarError, ModelError
 from attar.untrusted import named_values
 
 MAX_TOKENIZER_BYTES = 64 * 2**20
-"""The largest tokenizer.json that we know of, with 262,144 entries, has 33 MB."""
+"""The largest known tokenizer.json, with 262,144 entries, has 33 MB."""
 MAX_EXPANSION = 1000
 """Published tokenizers stay below 40."""
 MAX_STEPS = 32
-"""Of one normalizer or pre-tokenizer."""
+"""Maximum number of steps of a normalizer or pre-tokenizer."""
 MAX_TEMPLATE_PIECES = 32
 MAX_PATTERN = 4096
-"""Characters of a regular expression; those of GPT-4o have 400."""
+"""Maximum length of a regular expression; GPT-4o's have 400 characters."""
 MAX_WORD = 1000
-"""Characters of the longest word that WordPiece cuts, at quadratic cost; BERT says 100."""
+"""Maximum word length for WordPiece, whose cost is quadratic; BERT uses 100."""
 MAX_ID = 2**31 - 1
-"""Ids are carried as int32."""
+"""Ids are stored as int32."""
 UNICODE_EXPANSION = 18
 MAX_COUNT = 10_000
-"""Repetitions within repetitions are copied when an expression is compiled."""
+"""Maximum product of nested repetition counts, which are expanded at compilation."""
 REFERENCES = "gk123456789"
-"""Escapes that call a group again, or ask for its text; a group can so call itself."""
+"""Escapes that call a group or refer to its match, so that a group can call itself."""
 
 Json = Mapping[str, Any]
 
 
 def is_of_the_library(error: BaseException) -> bool:
-    """Whether it may come from `tokenizers`: a bare Exception, or for a panic in Rust an exception
-    that is not an Exception. A KeyboardInterrupt does not.
+    """Whether an error may come from `tokenizers`: a plain Exception, or, for a panic in Rust, a
+    BaseException other than KeyboardInterrupt.
     """
     return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 
 @contextmanager
 def tokenizer_errors(what: str) -> Generator[None]:
-    """Turn what the `tokenizers` library raises into a `ModelError` that begins with `what`."""
+    """Convert errors of the `tokenizers` library to a `ModelError` that starts with `what`."""
     try:
         yield
     except AttarError:
@@ -72,7 +72,7 @@ def tokenizer_errors(what: str) -> Generator[None]:
 
 
 def tokenizer_faults(content: Any) -> Iterator[str]:
-    """What is refused in the content of a `tokenizer.json`; nothing: it may be built."""
+    """Problems in the content of a `tokenizer.json`; none if it is safe to build."""
     if not isinstance(content, dict):
         yield "it is not a JSON object"
         return
@@ -99,7 +99,7 @@ def tokenizer_faults(content: Any) -> Iterator[str]:
 
 
 def _steps(part: Any) -> Iterator[Json]:
-    """The steps of a chain, at any depth of nesting."""
+    """The steps of a sequence, at any nesting depth."""
     if not isinstance(part, dict):
         return
     step = cast("dict[str, Any]", part)
@@ -137,7 +137,7 @@ def _longest_replacement(charsmap: Any) -> int:
     try:
         raw = base64.b64decode(charsmap if isinstance(charsmap, str) else "")
     except (binascii.Error, ValueError):
-        return 1  # not a table; the library says so
+        return 1  # not a table; the library raises an error
     texts = raw[4 + int.from_bytes(raw[:4], "little") :].split(b"\0")
     return max(1, *(len(text.decode("utf-8", "replace")) for text in texts))
 
@@ -187,9 +187,9 @@ class _Part:
     """A piece of a regular expression."""
 
     varies: bool = False
-    """It can match in more than one way or length."""
+    """Whether it can match in more than one way or length."""
     count: float = 1
-    """How often the innermost piece is repeated by numbers alone."""
+    """Product of the nested repetition counts."""
 
     def add(self, inner: _Part) -> None:
         self.varies = self.varies or inner.varies
@@ -197,8 +197,7 @@ class _Part:
 
 
 def _counts(token: str) -> tuple[float, float]:
-    """The least and the most repetitions that a token such as "+" or "{1,3}" asks for; (0, 0): it
-    is none."""
+    """Minimum and maximum of a quantifier such as "+" or "{1,3}"; (0, 0) if it is not one."""
     if token in ("*", "+", "?"):
         return float(token == "+"), 1 if token == "?" else math.inf
     if not (token.startswith("{") and token.endswith("}") and len(token) > 2):
@@ -208,7 +207,7 @@ def _counts(token: str) -> tuple[float, float]:
 
 
 def _template_faults(part: Any) -> Iterator[str]:
-    """A template may only name tokens that it defines: the library panics otherwise."""
+    """Check that a template uses only tokens that it defines; otherwise the library panics."""
     for step in _steps(part):
         if step.get("type") != "TemplateProcessing":
             continue

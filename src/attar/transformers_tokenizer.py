@@ -1,13 +1,13 @@
-"""A model folder's tokenizer as transformers builds it; the only place that knows how it does.
+"""Builds the tokenizer of a model folder with transformers.
 
 `tokenizer.json` alone does not say which token ids a model was trained with. From version 5 on,
 transformers takes only vocabulary and merges from it for classes such as BertTokenizer, and builds
-the rest (lower case, accents, the space in front, special tokens) from `tokenizer_config.json`,
+the rest (lowercasing, accents, the prefix space, special tokens) from `tokenizer_config.json`,
 `special_tokens_map.json` and `added_tokens.json`. So transformers builds the tokenizer here, and
-whatever attar writes is the result: every reader of its folders agrees. An *exported* folder is
-read without transformers, from its `tokenizer.json` (`attar.special_tokens`).
+attar writes the result, so that all readers of its folders agree. An *exported* folder is read
+without transformers, from its `tokenizer.json` (`attar.special_tokens`).
 
-transformers sees a copy of the files named here and nothing else of the folder.
+transformers only sees a copy of the files listed here, not the rest of the folder.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ READ_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
-"""What transformers reads of a folder that has a tokenizer.json."""
+"""Files that transformers reads in a folder with a tokenizer.json."""
 REFUSED_SETTINGS = {
     "auto_map": "names Python code in the folder, which attar never runs",
     "gguf_file": "names another file to read",
@@ -43,9 +43,9 @@ REFUSED_SETTINGS = {
     "init_inputs": "passes positional arguments",
     "split_special_tokens": "reads special tokens as plain text, which tokenizer.json cannot say",
 }
-"""Settings of tokenizer_config.json → why they are refused where they are set."""
+"""Settings of tokenizer_config.json that are not allowed → reason."""
 UNWRITTEN_SETTINGS = ("is_local", "local_files_only", "max_length", "stride", "truncation_strategy")
-"""What transformers saves among the settings: how it was called, and a truncation that was."""
+"""Settings that transformers saves but that only describe how it was called."""
 BACKEND_CLASS = "TokenizersBackend"
 """How transformers 5 names the class that takes tokenizer.json as it is; others know it as"""
 OLD_BACKEND_CLASS = "PreTrainedTokenizerFast"
@@ -54,19 +54,18 @@ Files = tuple[tuple[str, bytes], ...]
 
 
 def read_as_transformers(model_folder: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer that `AutoTokenizer.from_pretrained` gives; callers share it, so none may
-    change it.
+    """The tokenizer of `AutoTokenizer.from_pretrained`. It is cached: callers must not modify it.
 
     Raises:
-        ModelError: a setting is refused, or transformers cannot build it.
+        ModelError: a setting is not allowed, or transformers cannot build the tokenizer.
     """
     return _checked(model_folder, _cached)
 
 
 def read_for(model_type: str, model_folder: Path) -> PreTrainedTokenizerFast:
-    """What `AutoTokenizer` will make of the folder's tokenizer beside the config of a model of a
-    type. For some types transformers takes only the vocabulary and the merges, and splits texts as
-    that type's own tokenizer does, whatever `tokenizer_config.json` says.
+    """The tokenizer that `AutoTokenizer` builds from the folder for a given model type. For some
+    types, transformers uses only the vocabulary and merges, and pre-tokenizes as usual for the
+    type, whatever `tokenizer_config.json` says.
 
     Raises: as `read_as_transformers`.
     """
@@ -86,13 +85,13 @@ def save_tokenizer(
     input_names: tuple[str, ...],
     pad_id: int | None,
 ) -> None:
-    """Write the tokenizer of `model_folder` into `folder`, so that transformers and readers of
-    `tokenizer.json` alone read texts as attar does.
+    """Write the tokenizer of `model_folder` to `folder`, so that transformers and readers of
+    `tokenizer.json` tokenize texts in the same way as attar.
 
     Args:
-        max_length: where texts are cut, special tokens included; None: as the tokenizer says.
-        input_names: what the model is fed.
-        pad_id: the token that pads, for a tokenizer that names none.
+        max_length: maximum number of tokens, including special tokens; None: the tokenizer's own.
+        input_names: inputs of the model.
+        pad_id: padding token, for a tokenizer without one.
     """
     tokenizer = _checked(model_folder, _build)
     backend = tokenizer.backend_tokenizer
@@ -129,7 +128,7 @@ def _checked(
         tokenizer = build(files)
     except ModelError:
         raise
-    except BaseException as error:  # whatever a stranger's files make transformers raise
+    except BaseException as error:  # untrusted files can make transformers raise anything
         if not is_of_the_library(error):
             raise
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]

@@ -1,17 +1,17 @@
-"""The one door to a file that a stranger may have made: a model folder, an exported folder, a run.
+"""Opens untrusted files: of a model folder, an exported folder or a run.
 
-A name in such a folder can be a link to a file elsewhere, a FIFO that blocks forever, a device
-without an end, a directory, or a file larger than memory. So we open first, without following a
-link and without waiting, then look at what was opened; nothing can change in between.
+A name in such a folder can be a link to a file elsewhere, a FIFO that blocks forever, an endless
+device, a directory, or a file larger than memory. So a file is first opened, without following
+links and without blocking, and then checked; it cannot be replaced in between.
 
     accepted    a regular file of its own folder, not larger than the caller's limit
     links       within the folder; in the hub's cache, from a snapshot to its repository's blobs
 
-JSON is read with limits of its own, since a parser can fail on a file of any size: nesting ends in
-Python's stack, and digits in its limit on integers.
+JSON has additional limits, because a small file can make the parser fail: deep nesting exceeds
+Python's stack, and long numbers exceed its limit for integers.
 
-Left out: libraries that open a file by its name (safetensors, the runtimes) get the name back from
-`checked`; whoever can write to the folder while it is read can still swap the file.
+Left out: libraries that open files by name (safetensors, the runtimes) get the name from `checked`,
+so someone who can write to the folder can still replace the file before it is opened.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from attar.errors import ArtifactError
 
 MIB = 2**20
 MAX_JSON_BYTES = 32 * MIB
-"""The index of a checkpoint with 200,000 tensors takes 20 MiB; in memory, JSON can take
-twenty times its size."""
+"""The index of a checkpoint with 200,000 tensors takes 20 MiB; JSON can take twenty times its size
+in memory."""
 MAX_JSON_DEPTH = 64
-"""Nesting of the deepest files we know is below 12."""
+"""Known files have a nesting depth below 12."""
 MAX_DIGITS = 40
-"""A tokenizer without a limit writes model_max_length with 31."""
+"""A tokenizer without a maximum length has a model_max_length with 31 digits."""
 FLAGS = os.O_RDONLY | sum(
     getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC")
 )
@@ -46,22 +46,22 @@ KINDS = {
 
 
 def has_entry(file: Path) -> bool:
-    """Whether something lies there under this name, even a FIFO or a link to nowhere.
+    """Whether an entry with this name exists, even a FIFO or a broken link.
 
-    `Path.is_file` takes these for an absent file, so an optional file would be left out in silence;
-    asked this way, the door refuses them.
+    `Path.is_file` treats these as missing, so an optional file would be silently ignored; with
+    this function, opening it raises an error.
     """
     return os.path.lexists(file)
 
 
 def open_file(file: Path, max_bytes: int | None = None) -> BinaryIO:
-    """A regular file of its folder, open for reading.
+    """Open a regular file of its folder for reading.
 
     Args:
-        max_bytes: None: of any size; for files that are read in parts.
+        max_bytes: maximum size; None: unlimited, for files that are read in parts.
     Raises:
-        ArtifactError: it does not exist or is not a regular file, a link leads out of its folder,
-            it is too large, or this user may not read it.
+        ArtifactError: the file does not exist, is not a regular file, is a link out of its folder,
+            is too large, or cannot be read by this user.
     """
     target = _target(file)
     try:
@@ -86,19 +86,19 @@ def open_file(file: Path, max_bytes: int | None = None) -> BinaryIO:
 
 
 def checked(file: Path, max_bytes: int | None = None) -> Path:
-    """`file`, for a library that opens it by its name; the same conditions as of `open_file`."""
+    """Check a file as `open_file` does, and return its path for a library that opens it by name."""
     open_file(file, max_bytes).close()
     return file
 
 
 def read_bytes(file: Path, max_bytes: int) -> bytes:
-    """The whole of a file; the same conditions as of `open_file`."""
+    """Read a whole file, with the checks of `open_file`."""
     with open_file(file, max_bytes) as stream:
         return stream.read()
 
 
 def read_json(file: Path, max_bytes: int = MAX_JSON_BYTES) -> Any:
-    """Read JSON, or say which file is damaged.
+    """Read a JSON file.
 
     Raises:
         ArtifactError: as `open_file`, or it is not UTF-8, not JSON, or beyond the limits above.
@@ -107,15 +107,15 @@ def read_json(file: Path, max_bytes: int = MAX_JSON_BYTES) -> Any:
 
 
 def parse_json(raw: bytes, file: Path) -> Any:
-    """What JSON says, with limits on nesting and digits; `file` is for the message.
+    """Parse JSON with limits on nesting and digits; `file` is only used in messages.
 
     Raises:
-        ArtifactError: see above.
+        ArtifactError: as `read_json`.
     """
     try:
         content = json.loads(raw.decode("utf-8"), parse_int=_integer)
         _require_flat(content)
-    except (ValueError, RecursionError) as error:  # also of JSON and of UTF-8
+    except (ValueError, RecursionError) as error:  # including invalid JSON or UTF-8
         reason = "nested too deep" if isinstance(error, RecursionError) else error
         raise ArtifactError(
             f"{file} is damaged ({reason}); get it again, or remove its folder and run the step "
@@ -128,7 +128,7 @@ def named_values(content: Any, *, apart_from: Collection[str] = ()) -> Iterator[
     """Every (name, value) of the JSON objects in `content`, at any depth.
 
     Args:
-        apart_from: names that are left out, and what is below them.
+        apart_from: names to skip, with everything below them.
     """
     if isinstance(content, Mapping):
         for name, value in cast("Mapping[str, Any]", content).items():
@@ -141,10 +141,10 @@ def named_values(content: Any, *, apart_from: Collection[str] = ()) -> Iterator[
 
 
 def _target(file: Path) -> Path:
-    """Where `file` leads, unless that is outside its folder (the hub cache's links excepted)."""
+    """The target of `file`, unless it is outside its folder (except links of the hub cache)."""
     try:
         folder, target = file.parent.resolve(), file.resolve()
-    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL in the name
+    except (OSError, RuntimeError, ValueError) as error:  # circular links, or NUL in the name
         raise ArtifactError(f"{file} cannot be opened ({error}); get it again") from error
     is_hub_cache = (
         folder.parent.name == "snapshots" and target.parent == folder.parent.parent / "blobs"

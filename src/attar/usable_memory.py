@@ -1,7 +1,7 @@
-"""How much memory this process may use, which in a container is less than the machine has.
+"""Amount of memory that this process may use, which in a container is less than the machine has.
 
-Three limits are honoured: what the system can give without swapping, those of the control groups,
-and the limit on this process's address space (`ulimit -v`). Left out: the memory of an accelerator.
+Three limits are considered: available memory without swapping, control group limits, and the limit
+of the process's address space (`ulimit -v`). Left out: accelerator memory.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ LIMIT_AND_USE = {
     True: ("memory.max", "memory.current"),
     False: ("memory.limit_in_bytes", "memory.usage_in_bytes"),
 }
-"""Is a control group of version 2 → its files."""
+"""Whether a control group is version 2 → its files."""
 CACHED_FILES = ("inactive_file", "active_file")
-"""Of `memory.stat`: part of the use, and given up as soon as a process wants the memory."""
+"""Entries of `memory.stat` that count as used but are released when memory is needed."""
 
 
 def usable_memory_mib() -> float:
-    """MiB that this process can have in all: what it holds already, and what is free."""
+    """Total memory available to this process in MiB: what it uses already plus what is free."""
     import psutil
 
     own = psutil.Process().memory_info()
@@ -34,7 +34,7 @@ def usable_memory_mib() -> float:
 
 
 def _free_of_groups() -> Iterator[int]:
-    """Bytes that each control group with a limit still allows."""
+    """Free bytes of each control group with a limit."""
     for group, is_version_2 in control_groups("memory"):
         words = [" ".join(kernel_lines(group / name)) for name in LIMIT_AND_USE[is_version_2]]
         if not all(word.isdecimal() for word in words):  # no such file, or "max"

@@ -1,14 +1,14 @@
-"""The command line: each verb imports its work only when it is called.
+"""The command line. Each command imports its implementation only when it is called.
 
-stdout carries the result (`--json` for machines), stderr the progress and the errors. A user's
-mistake is one message and an exit code of the contract; a bug of ours is exit code 1 with the
-traceback kept. Nothing heavy is imported at the top: `attar --help` must answer at once.
+Results go to stdout (`--json` for machines), progress and errors to stderr. A user error is one
+message and an exit code of the contract; a bug is exit code 1, with the traceback saved. Nothing
+heavy is imported at the top, so that `attar --help` is fast.
 
     starting     a recipe from a file of texts
-    runs         verbs of a recipe and of its run folder
+    runs         commands for a recipe and its run folder
     steps        one step without a recipe
-    artifacts    verbs that read one folder and answer
-    settings     what a recipe may contain
+    artifacts    commands that read one folder and print results
+    settings     the settings of a recipe
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ from attar.escaping import for_terminal
 
 BUG_EXIT_CODE = 1
 INTERRUPTED = {130: "interrupted", StoppedError.exit_code: "stopped by SIGTERM"}
-"""Exit code → how it came about; 130 is what typer makes of a KeyboardInterrupt."""
+"""Exit code → reason; typer uses 130 for a KeyboardInterrupt."""
 VERBS: tuple[Callable[..., None], ...] = (
     *(new, check, plan, run, status, resume, predict),
     *(explain, schema, push),
     *(tokenize, score, select, generate, peek),
     *(train, analyze, quantize, export, evaluate, report),
 )
-"""In the order of `attar --help`."""
+"""Commands in the order of `attar --help`."""
 
 
 def _print_version(value: bool) -> None:
@@ -84,7 +84,7 @@ def _app(verbs: Sequence[Callable[..., None]] = VERBS) -> typer.Typer:
 
 
 app = _app()
-"""Of all verbs."""
+"""The app with all commands."""
 
 
 def _terminated(_number: int, _frame: object) -> None:
@@ -92,14 +92,14 @@ def _terminated(_number: int, _frame: object) -> None:
 
 
 def main() -> None:
-    """The `attar` command: run a verb, and turn what it raises into a message and an exit code."""
+    """The `attar` command: runs a command, converts exceptions to a message and an exit code."""
     escape_what_the_terminal_cannot_show()
     if threading.current_thread() is threading.main_thread():
-        # for the seconds in which a verb imports its work; a run then catches signals itself
+        # for the seconds in which a command imports its code; a run then handles signals itself
         signal.signal(signal.SIGTERM, _terminated)
     asked = [verb for verb in VERBS if [verb.__name__] == sys.argv[1:2]]
     try:
-        _app(asked or VERBS)()  # typer reads the signature of every verb it is given
+        _app(asked or VERBS)()  # typer inspects the signature of every command
     except AttarError as error:
         if wants_tracebacks():
             print_traceback()

@@ -1,4 +1,4 @@
-"""Verbs that read one folder and answer: an exported model, a corpus, a selection."""
+"""Commands that read one folder: an exported model, a corpus, a selection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flags and arguments that several verbs have."""
+"""Options and arguments that several commands share."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ Delimiter = Annotated[
 
 
 def delimiter_of(written: str | None) -> str | None:
-    """The character that a command line means.
+    """Parse the delimiter of a command line.
 
     Raises:
-        UsageError: it is not one character, or a quotation mark or a line end.
+        UsageError: it is not a single character, or is a quotation mark or a line end.
     """
     from attar.data.config import NO_DELIMITERS
     from attar.errors import UsageError

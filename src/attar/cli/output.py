@@ -1,4 +1,4 @@
-"""What the command line prints: results on stdout, tracebacks on stderr."""
+"""Output of the command line: results on stdout, tracebacks on stderr."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def conclude(summary: RunSummary, as_json: bool) -> None:
-    """Print what became of a run first, and only then fail for a gate it missed."""
+    """Print the summary of a run, then fail if a gate is missed."""
     print_result(summary.as_json(), summary.text(), as_json)
     summary.require_gates()
 
@@ -29,21 +29,20 @@ def print_result(plain: Any, text: str, as_json: bool, one_line: bool = False) -
     try:
         print(text, flush=True)
     except BrokenPipeError:
-        # The reader has gone (`| head`): the rest has nowhere to go, and the exit code stays that
-        # of the work. The descriptor itself is turned, or Python would fail when it flushes at
-        # its end.
+        # The reader has closed the pipe (`| head`): drop the rest and keep the exit code of the
+        # work. The descriptor itself is redirected, otherwise Python would fail when flushing at
+        # exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def escape_what_the_terminal_cannot_show() -> None:
-    """In a locale without UTF-8 an arrow is written as its escape, and is not a reason to fail
-    after an hour's work."""
+    """In a locale without UTF-8, write characters such as arrows as escapes instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def print_traceback() -> None:
-    """That of the exception being handled."""
+    """Print the traceback of the current exception."""
     lines = traceback.format_exc().splitlines()
     print("\n".join(map(for_terminal, lines)), file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Verbs of a recipe, and of the folder of its run."""
+"""Commands for a recipe and its run folder."""
 
 from __future__ import annotations
 
@@ -92,15 +92,15 @@ def plan(
     from attar.recipe.running.intents import intents_in
     from attar.recipe.running.memory import require_memory
 
-    prepare_torch()  # whose speed is measured here
-    checked = expand(load_recipe(recipe, overrides or ())).recipe  # every copy of a sweep
+    prepare_torch()  # before its speed is measured
+    checked = expand(load_recipe(recipe, overrides or ())).recipe  # including the copies of a sweep
     folder = recipe.resolve().parent
     intents = intents_in((out or Path("runs")) / checked.name, checked, folder)
     planned = plan_recipe(
         checked, folder, intents=intents, flops_per_s=flops_per_s, progress=Progress()
     )
     print_result(planned.as_json(), planned.text(), as_json)
-    if flops_per_s is None:  # else it is for another machine, with its own memory
+    if flops_per_s is None:  # otherwise it is planned for another machine, with other memory
         require_memory(planned, Progress(), [step.name for step in planned.missing])
 
 

@@ -1,4 +1,4 @@
-"""Verbs that say what a recipe may contain."""
+"""Commands that describe the settings of a recipe."""
 
 from __future__ import annotations
 

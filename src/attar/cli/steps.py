@@ -1,7 +1,7 @@
-"""One step without a recipe: the flags that matter, and `--set` for the rest.
+"""One step without a recipe: the most important settings as options, and `--set` for the rest.
 
-A verb's parameters are settings of its step, by their names; what it returns is changed: None takes
-a setting out, `run` is another step.
+The parameters of a command are settings of its step, with the same names. Its return value changes
+settings: None removes a setting, `run` selects another step.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Changed = Mapping[str, Any]
 
 
 def one_step(verb: Callable[..., Changed]) -> Callable[..., None]:
-    """The command of a verb: its own flags, and those that every verb has."""
+    """Make a command, with the options of `verb` and the common ones."""
 
     def command(
         overrides: Overrides = None,
@@ -198,7 +198,7 @@ def train(
 
 
 def _random_model(size: str, family: str, tokenizer: str | None, data: str) -> dict[str, str]:
-    """The settings of random weights for the tokens of some data."""
+    """Model settings for random weights and the tokenizer of some data."""
     from attar.errors import UsageError
     from attar.recipe.one_step import corpus_folder
 

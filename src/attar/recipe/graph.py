@@ -1,7 +1,6 @@
-"""Steps as a graph: who reads whom, in which order to run, and where a circle closes.
+"""The dependency graph of steps: inputs, execution order and cycles.
 
-The order is topological and, where the arrows leave a choice, the recipe's own, so that a reader
-sees steps run as they are written.
+The order is topological; where it is not determined, steps run in the order of the recipe.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from attar.recipe.steps import STEPS, StepKind, kind_of, steps_read
 def inputs_of(
     steps: Mapping[str, Config], kinds: Mapping[str, StepKind] = STEPS
 ) -> dict[str, tuple[str, ...]]:
-    """Step → the steps it reads, each once, in the order of its settings.
+    """Step → distinct steps that it reads, in the order of its settings.
 
     A report reads all steps that are not reports.
     """
@@ -47,10 +46,10 @@ def upstream(name: str, inputs: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def in_order(inputs: Mapping[str, Sequence[str]]) -> list[str]:
-    """Names such that each comes after all it reads, ties in the order given.
+    """Topological order: each step comes after those it reads; ties in the given order.
 
     Raises:
-        ValueError: the steps go in a circle.
+        ValueError: the steps form a cycle.
 
     Example:
         >>> in_order({"scores": ["teacher", "student"], "student": ["teacher"], "teacher": []})
@@ -69,8 +68,8 @@ def in_order(inputs: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def find_cycle(inputs: Mapping[str, Sequence[str]]) -> list[str] | None:
-    """The steps of one circle, each reading the next, from the one written first; None: there is
-    none.
+    """The steps of one cycle, each reading the next, starting with the first in the recipe; None if
+    there is none.
 
     Example:
         >>> find_cycle({"a": ["b"], "b": ["c"], "c": ["a"], "d": ["a"]})
@@ -79,7 +78,7 @@ def find_cycle(inputs: Mapping[str, Sequence[str]]) -> list[str] | None:
     try:
         TopologicalSorter(inputs).prepare()
     except CycleError as error:
-        circle: list[str] = error.args[1][:0:-1]  # each is read by the next, the first stands twice
+        circle: list[str] = error.args[1][:0:-1]  # each is read by the next; the first is repeated
         first = circle.index(next(name for name in inputs if name in circle))
         return circle[first:] + circle[:first]
     return None

@@ -1,12 +1,12 @@
-"""A step's key: the same key means that running it again would make the same artifact.
+"""A step's key: with the same key, running the step again would give the same artifact.
 
     key = hash(run, version of the step's code, settings, seed, contents of inputs and of data)
 
-Names do not count, contents do: a word that names a step is replaced by that step's key, a folder
-or hub id by the fingerprint of its files, and where data lies is left out in favour of what its
-files hold. Two exceptions: a step whose artifact repeats names (a table of models) has them in its
-key, and a report, which shows everything, has the whole recipe. Left out: versions of libraries
-and the machine, which `result.json` records instead.
+Keys depend on contents, not on names: the name of a step is replaced by its key, a folder or hub id
+by the fingerprint of its files, and the location of data by the contents of its files. There are
+two exceptions: the key of a step whose artifact contains names (a table of models) includes them,
+and the key of a report includes the whole recipe. Left out: library versions and the machine, which
+are recorded in `result.json`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from attar.recipe.schema import Recipe
 from attar.recipe.steps import STEPS, StepKind, as_table, kind_of, makes_rows, run_of
 
 DATA_PLACES = frozenset({"path", "corpus"})
-"""Settings of a data table that say where its files are; what they hold is in the fingerprint."""
+"""Settings of a data table with the location of its files; the contents are in the fingerprint."""
 
 
 def _published_fingerprint(
@@ -41,25 +41,25 @@ def _published_fingerprint(
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """How to fingerprint what lies outside the recipe: functions of the rooms that know."""
+    """Functions that compute fingerprints of data, models and files outside the recipe."""
 
     model: Callable[[str, Path], str]
     tokenizer: Callable[[str, Path], str]
     data: Callable[[Any, Path], str]
     published: Callable[[str, Path], str] = _published_fingerprint
-    """Of what a step of another run made."""
+    """Fingerprint of a step's artifact in another run."""
     sha256: Callable[[Path], str] = sha256_of
-    """Of a file that a step's settings name."""
+    """Hash of a file in a step's settings."""
 
     def of(self, place: ModelPlace) -> Callable[[str, Path], str]:
-        """The one for what a place holds."""
+        """The fingerprint function for a place."""
         if place.steps_only:
             return self.published
         return self.tokenizer if place.tokenizer_only else self.model
 
 
 def room_fingerprints(sha256: Callable[[Path], str] = sha256_of) -> Fingerprints:
-    """The functions of `data` and `models`; neither loads torch."""
+    """The fingerprint functions of `data` and `models`, which do not import torch."""
     from attar.data.fingerprint import data_fingerprint
     from attar.models.sources.references import model_fingerprint, tokenizer_fingerprint
 
@@ -73,18 +73,18 @@ def room_fingerprints(sha256: Callable[[Path], str] = sha256_of) -> Fingerprints
 
 
 def step_seed(step: Config, recipe_seed: int) -> int:
-    """The step's own seed, else the recipe's."""
+    """The step's own seed, or the recipe's if it has none."""
     own: int | None = getattr(step, "seed", None)
     return recipe_seed if own is None else own
 
 
 @dataclass(frozen=True)
 class Keyed:
-    """A step's key, and what it is a hash of."""
+    """A step's key, and the content that it is a hash of."""
 
     key: str
     made_from: Mapping[str, Any]
-    """Without the whole recipe that the key of a report has in it too."""
+    """The hashed content; for a report without the recipe, which is also part of its key."""
 
 
 def keys_of(
@@ -95,7 +95,7 @@ def keys_of(
     kinds: Mapping[str, StepKind] = STEPS,
     fingerprints: Fingerprints | None = None,
 ) -> dict[str, Keyed]:
-    """Step → key and what it was made from; `order` has every step after those it reads.
+    """Step → its key and the hashed content. In `order`, each step comes after those it reads.
 
     Raises:
         AttarError: data or a model outside the recipe does not exist or cannot be read.
@@ -126,7 +126,7 @@ def keys_of(
             "data": {r.place: keys[r.word] if r in made else data[r.word] for r in names_of_data},
         }
         files = kind.files_in(step, recipe_folder, prints.sha256)
-        if files is not None:  # what they hold counts, and not where they are
+        if files is not None:  # the key depends on contents, not on paths
             place = {"settings": {**content["settings"], "path": None}}
             content |= {**place, "files": files}
         everything = {}
@@ -145,7 +145,7 @@ def _data_content(recipe: Recipe, name: str, recipe_folder: Path, prints: Finger
 
 
 def _without_places(table: Mapping[str, Any]) -> dict[str, Any]:
-    """A data table without what says where files are, also in the table of its validation texts."""
+    """A data table without the locations of files, also in its table of validation texts."""
     return {
         name: _without_places(table_of(value)) if isinstance(value, dict) else value
         for name, value in table.items()
@@ -154,8 +154,8 @@ def _without_places(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _settings(step: Config, anonymous: Sequence[Reference]) -> dict[str, Any]:
-    """The settings as plain data, without the words at some places and without the seed, which the
-    key has in its resolved form."""
+    """The settings as plain data, without the names at some places and without the seed, whose
+    resolved value is in the key."""
     words = {reference.place: None for reference in anonymous}
     settings = with_words(as_table(step), words)
     settings.pop("seed", None)

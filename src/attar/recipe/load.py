@@ -1,8 +1,8 @@
-"""A recipe file → a checked `Recipe`, or every mistake in it at once.
+"""Loads and checks a recipe file, and reports all mistakes at once.
 
-Read (bounded in size and depth, so that no file can exhaust memory or the stack) → TOML →
-overrides → schema → relations → sweep. No torch, no numpy. Types are strict: a number in quotes is
-a mistake, not a number.
+Read (limited in size and depth, so that no file can exhaust memory or the stack) → TOML →
+overrides → schema → relations → sweep. Imports neither torch nor numpy. Types are strict: a number
+in quotes is a mistake.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from attar.recipe.steps import kind_of
 
 MIB = 2**20
 MAX_BYTES = MIB
-"""A recipe is written by hand; a mebibyte of it is a wrong file."""
+"""Maximum size of a recipe; a larger file is probably not a recipe."""
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -51,18 +51,18 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         path: the TOML file.
         overrides: `dotted.path=value`, applied in order before checking.
     Raises:
-        RecipeError: every mistake found, each with its place and line.
-        UsageError: there is no such file, or it cannot be a recipe.
+        RecipeError: the recipe has mistakes; the message lists all with place and line.
+        UsageError: the file does not exist or cannot be a recipe.
     """
     path = Path(path)
     return parse_recipe(read_text(path), overrides, path=path)
 
 
 def read_text(path: Path) -> str:
-    """The file's text.
+    """Read the text of a recipe file.
 
     Raises:
-        UsageError: there is no such file, it is a folder or a FIFO, or it is too big.
+        UsageError: the file does not exist, is a folder or a FIFO, or is too large.
         RecipeError: it is not UTF-8.
     """
     if path.is_dir():
@@ -97,19 +97,19 @@ def read_text(path: Path) -> str:
 def parse_recipe(
     text: str, overrides: Sequence[str] = (), *, path: Path = Path("recipe.toml")
 ) -> Recipe:
-    """A recipe's text → a checked recipe.
+    """Parse and check the text of a recipe.
 
     Args:
-        path: says where relative paths start and what messages call the source; it need not exist.
+        path: base of relative paths, and the name in messages; it does not need to exist.
     Raises:
-        RecipeError: every mistake found.
+        RecipeError: the recipe has mistakes; the message lists all.
     """
     source = str(path)
     try:
         if TOO_DEEP.search(text):
             raise RecursionError
         content = tomllib.loads(text)
-    except ValueError as error:  # TOML's own, and Python's for a number of thousands of digits
+    except ValueError as error:  # invalid TOML, or an integer with thousands of digits
         raise RecipeError([f"not TOML: {error}"], source) from None
     except RecursionError:
         raise RecipeError([f"nested more than {MAX_DEPTH} deep"], source) from None
@@ -130,12 +130,12 @@ def parse_recipe(
 
 
 def require_data(recipe: Recipe, recipe_folder: Path) -> None:
-    """Refuse a recipe whose steps read data that is not there, or a corpus that they cannot use.
-    Text of a corpus with `expect_tokens` may be on another machine (`doubts` says so).
+    """Check that the data of all steps exists and that corpora can be used. The text of a corpus
+    with `expect_tokens` may be on another machine; `doubts` has a warning for that.
 
     Raises:
-        DataError, ArtifactError: as the step that reads it.
-        RecipeError: settings that do not fit a corpus.
+        DataError, ArtifactError: as the step that reads the data.
+        RecipeError: settings do not fit a corpus.
     """
     from attar.data.fingerprint import require_there
 
@@ -144,13 +144,13 @@ def require_data(recipe: Recipe, recipe_folder: Path) -> None:
         if word in recipe.data and word not in expected_elsewhere(recipe):
             require_there(recipe.data[word], recipe_folder)
     for step in recipe.steps.values():
-        kind_of(step).files_in(step, recipe_folder, sha256=str)  # nothing is read
+        kind_of(step).files_in(step, recipe_folder, sha256=str)  # only checks that the files exist
     if mistakes := check_corpora(recipe, recipe_folder):
         raise RecipeError([f"{'.'.join(map(str, m.place))}: {m.text}" for m in mistakes])
 
 
 def _validated(content: Mapping[str, Any], mistakes: list[Mistake]) -> Recipe | None:
-    """The recipe; or None, with its mistakes added."""
+    """The recipe, or None after adding its mistakes to `mistakes`."""
     try:
         return Recipe.model_validate_json(json.dumps(content), strict=True)
     except ValidationError as error:
@@ -159,7 +159,7 @@ def _validated(content: Mapping[str, Any], mistakes: list[Mistake]) -> Recipe | 
 
 
 def is_shallow(content: Any) -> bool:
-    """No deeper than `MAX_DEPTH`; found level by level, without recursion."""
+    """Whether nesting is at most `MAX_DEPTH`; checked level by level, without recursion."""
     level = [content]
     for _ in range(MAX_DEPTH):
         level = [inner for value in level for inner in _inside(value)]
@@ -175,8 +175,8 @@ def _inside(value: Any) -> list[Any]:
 
 
 def _without_meaning(content: dict[str, Any]) -> list[Mistake]:
-    """What TOML can say and a recipe cannot: dates, times, nan, infinity, and a bottomless
-    table."""
+    """Values that TOML allows and a recipe does not: dates, times, nan, infinity, and excessive
+    nesting."""
     if not is_shallow(content):
         return [Mistake((), f"nested more than {MAX_DEPTH} deep")]
     mistakes: list[Mistake] = []
@@ -195,7 +195,7 @@ def _without_meaning(content: dict[str, Any]) -> list[Mistake]:
 
 
 def _sentences(mistakes: Sequence[Mistake], text: str, overrides: Sequence[str]) -> list[str]:
-    """Each mistake with its place, and the line or the override it comes from, in their order."""
+    """Mistakes with their place and the line or override that they come from, in order."""
     lines = written_places(text)
     mistakes = sorted(mistakes, key=lambda mistake: line_of(mistake.place, lines) or 0)
     sentences = [_sentence(m, lines, overrides) for m in mistakes[:MAX_MISTAKES]]

@@ -1,11 +1,11 @@
-"""One step without a recipe file: the flags of a verb become the recipe they stand for.
+"""Runs one step without a recipe file: the flags of a command become a recipe.
 
     attar train --model demo:minilm-l6 --data glue:sst2@data --set epochs=1
 
 is written as TOML, checked like any recipe, and saved in the run's folder, so that `attar status`
-and `attar resume` know it and the next person can copy it. Relative paths start in the current
-folder. In `--set`, a plain name is a setting of the step; `data.` reaches the data table. Messages
-call that table `data.texts`, and that is understood too.
+and `attar resume` work and the recipe can be copied. Relative paths start in the current folder. In
+`--set`, a plain name is a setting of the step, and `data.` refers to the data table. Messages call
+this table `data.texts`, which is accepted too.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from attar.tasks.table import CAUSAL_LM
 
 DATA_NAME = "texts"
 WHOLE_RECIPE = ("seed", "name", "steps.", "gates", "sweep")
-"""Overrides that already name a place in the whole recipe."""
+"""Prefixes of overrides that are already relative to the whole recipe."""
 JUDGING = ("train", "evaluate")
-"""Verbs that read the validation texts of a corpus."""
+"""Commands that read the validation texts of a corpus."""
 LINE = re.compile(r" \(line \d+\)")
 
 
@@ -47,15 +47,15 @@ def run_one_step(
     """Run one step in `<out>/<verb>-<hash of the settings>`.
 
     Args:
-        verb: what the step runs, e.g. "quantize"; also the names of the run and of the step.
-        settings: the step's settings; None means not given. `data`, here or in `calibration`,
-            is a data word: stdlib_docs, stdlib_text, glue:TASK[@FOLDER], corpus:FOLDER, or a folder
-            of files or of chunks.
-        overrides: `name=value` for the rest.
+        verb: the step's `run`, e.g. "quantize"; also the name of the run and of the step.
+        settings: the step's settings; None: not given. `data`, here or in `calibration`, is one of
+            stdlib_docs, stdlib_text, glue:TASK[@FOLDER], corpus:FOLDER, or a folder of files or of
+            chunks.
+        overrides: `name=value` for other settings.
         out: folder for runs; None: `runs` in the current folder.
         quiet: no progress.
     Raises:
-        RecipeError: every mistake of the settings.
+        RecipeError: the settings have mistakes; the message lists all.
     """
     text = recipe_text(verb, settings)
     resolved = tuple(_in_recipe(verb, override) for override in overrides)
@@ -63,10 +63,10 @@ def run_one_step(
     try:
         recipe = parse_recipe(text, resolved, path=path)
     except RecipeError as error:
-        # Nobody wrote the file or its lines; the flags were.
+        # The user wrote flags, not this file, so line numbers would be meaningless.
         mistakes = [LINE.sub("", mistake) for mistake in error.mistakes]
         raise RecipeError(mistakes, f"attar {verb}") from None
-    # Another model or other data is another run: it must not replace what this verb made before.
+    # With another model or other data, it is another run and must not replace earlier results.
     name = f"{verb}-{key_of([text, *resolved])[:8]}"
     folder = Path("runs" if out is None else out) / name
     source = Source(Path.cwd(), text=text, overrides=resolved)
@@ -74,7 +74,7 @@ def run_one_step(
 
 
 def recipe_text(verb: str, settings: Mapping[str, Any]) -> str:
-    """The recipe that a verb with these settings stands for.
+    """The recipe for a command with these settings.
 
     Example:
         >>> print(recipe_text("evaluate", {"models": ["a"], "data": "stdlib_docs"}))
@@ -100,7 +100,7 @@ def recipe_text(verb: str, settings: Mapping[str, Any]) -> str:
 
 
 def data_table(word: str) -> dict[str, str]:
-    """The data table that a data word stands for.
+    """The data table for a data argument.
 
     Example:
         >>> data_table("glue:sst2@data")
@@ -120,17 +120,16 @@ def data_table(word: str) -> dict[str, str]:
 
 
 def _is_chunks(word: str) -> bool:
-    """Whether a folder holds a corpus or a selection, and not files to read."""
+    """Whether a folder contains a corpus or a selection instead of files to read."""
     is_step = os.path.isfile(os.path.join(word, RESULT_FILE))  # noqa: PTH113, PTH118 - any word
     return is_step and read_result(Path(word)).run in CHUNK_MAKERS
 
 
 def corpus_folder(word: str) -> str | None:
-    """The folder of the corpus, and so of the tokenizer, that a data word leads to; None: it leads
-    to none.
+    """The folder of the corpus (and tokenizer) of a data argument; None if it is not a corpus.
 
     Raises:
-        ArtifactError, DataError: it leads to a damaged one.
+        ArtifactError, DataError: the corpus is damaged.
     """
     table = data_table(word)
     if table["source"] != "corpus":
@@ -141,8 +140,8 @@ def corpus_folder(word: str) -> str | None:
 
 
 def _meant_for(verb: str, word: str) -> dict[str, Any]:
-    """What a verb says of its data beside where it lies: files that it reads nothing but running
-    text from, and texts that judge a model which is trained on chunks."""
+    """Additional settings of the data table for a command: running text for commands that only read
+    running text, and validation texts for models that are trained on chunks."""
     table = data_table(word)
     if verb == "tokenize" and table["source"] == "files":
         return {"objective": CAUSAL_LM.name}
@@ -161,8 +160,8 @@ def _table(name: str, values: Mapping[str, Any]) -> str:
 
 
 def toml_value(value: Any) -> str:
-    """A value as TOML writes it. JSON's strings, integers, booleans and lists are TOML's too, but
-    for a raw DEL; a float is written as Python does, because JSON has no word for nan."""
+    """Format a value as TOML. JSON strings, integers, booleans and lists are valid TOML, except for
+    a raw DEL; floats are written as in Python, because JSON has no nan."""
     if isinstance(value, float):
         return repr(value)
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

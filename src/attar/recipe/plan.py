@@ -1,10 +1,10 @@
-"""What a recipe will cost, before anything runs: parameters, rows, FLOPs, memory, disk and time.
+"""Estimates the cost of a recipe before it runs: parameters, rows, FLOPs, memory, disk and time.
 
-Each step's plan is made by the function beside it (`plan.py`), which a row of the table of steps
-names; here they are called in order, and what comes out is a table.
+Each kind of step has its own function (in `plan.py`), listed in the table of steps. They are called
+in order, and the results are shown as a table.
 
-Left out: shared pages, memory of the allocator, caches of the runtimes. Expect ± 50 % on time.
-Imports no torch until a plan is made.
+Left out: shared pages, allocator overhead, and caches of the runtimes. Time estimates are within
+about ± 50 %. Imports torch only when a plan is made.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
     from attar.planning import PlanContext
 
 UNITS = {10 ** (3 * power): letter for power, letter in enumerate("TPEZY", start=4)}
-"""FLOPs → the letter of their unit."""
+"""FLOPs → prefix of their unit."""
 
 
 @dataclass(frozen=True)
 class Offline:
-    """FLOPs of what a train step's data rests on."""
+    """FLOPs spent on preparing the data of a train step."""
 
     total: float
     share: float
-    """Of this step, where several train steps learn from the same."""
+    """This step's share, if several train steps use the same data."""
 
 
 @dataclass(frozen=True)
@@ -48,19 +48,19 @@ class Plan:
     name: str
     steps: tuple[StepPlan, ...]
     notes: tuple[str, ...] = ()
-    """What the user should know of the data, such as rows that will be left out."""
+    """Notes about the data, such as rows that will be left out."""
     offline: Mapping[str, Offline] = field(default_factory=dict[str, Offline])
     flops_per_s: float | None = None
-    """The assumed speed; None: that of this machine."""
+    """Assumed speed; None: that of this machine."""
     intents: tuple[Intent, ...] = ()
-    """What a run would do with each step; empty: make all."""
+    """What a run would do with each step; empty: run all steps."""
     data: tuple[DataSummary, ...] = ()
-    """What is in the data that was read; it says `data_notes` too."""
+    """Summaries of the data that was read, which include `data_notes`."""
     data_notes: tuple[str, ...] = ()
 
     @property
     def made(self) -> frozenset[str]:
-        """Steps that are there already."""
+        """Steps that are already done."""
         return frozenset(reused(self.intents))
 
     @property
@@ -69,7 +69,7 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """Of the steps that are missing."""
+        """Total duration of the steps that are not done."""
         return sum(step.seconds for step in self.missing)
 
     def as_json(self) -> dict[str, Any]:
@@ -115,7 +115,7 @@ class Plan:
         return "\n".join([*about_data, *map(for_terminal, lines)])
 
     def _columns(self) -> dict[str, list[str]]:
-        """Heading → a cell for each step; columns that would be empty are left out."""
+        """Heading → one cell per step; empty columns are left out."""
         most = max(step.flops for step in self.steps)
         unit = max(unit for unit in UNITS if unit <= max(most / 1000, min(UNITS)))
 
@@ -152,7 +152,8 @@ class Plan:
 
 
 def _mebibytes(found: Sequence[float]) -> list[str]:
-    """Amounts in MiB or, where the largest has more than five digits of them, in GiB; and the unit.
+    """Format amounts in MiB, or in GiB if the largest would have more than five digits; returns the
+    numbers and the unit.
 
     Example:
         >>> _mebibytes([3.2]), _mebibytes([1024.0, 204800.0])
@@ -169,10 +170,10 @@ def _rows(step: StepPlan) -> str:
 
 
 def offline_flops(recipe: Recipe, plans: Mapping[str, StepPlan]) -> dict[str, Offline]:
-    """Train step → what was computed beforehand for its data, where anything was.
+    """Train step → FLOPs spent on preparing its data, for steps with any.
 
-    Every step behind the data counts (scores, texts that a model wrote, a proxy), and the training
-    of the reference, which serves nothing else. A teacher is taken as given.
+    All steps that the data depends on count (scoring, generated texts, a proxy), and so does the
+    training of the reference, which has no other use. The training of the teacher does not count.
     """
     behind: dict[str, set[str]] = {}
     for name, step in recipe.steps.items():
@@ -192,7 +193,8 @@ def offline_flops(recipe: Recipe, plans: Mapping[str, StepPlan]) -> dict[str, Of
 
 
 def _behind(steps: Mapping[str, Config], name: str, is_reference: bool = False) -> set[str]:
-    """A step and those it reads, without what it takes to train models other than references."""
+    """A step and the steps that it depends on, without the training of models other than
+    references."""
     if run_of(steps[name]) == "train":
         return {name} if is_reference else set()
     read = steps_read(steps[name], steps)
@@ -213,12 +215,12 @@ def plan_recipe(
     """Plan every step of a checked recipe; relative paths in it start at `recipe_folder`.
 
     Args:
-        intents: what a run would do with each step; chunks of what is reused are counted exactly.
-        flops_per_s: of the device that will do it; None: this machine is measured.
-        progress: told what is read and planned, and the data is summed up; None: neither.
+        intents: what a run would do with each step. For reused steps, chunks are counted exactly.
+        flops_per_s: speed of the target device; None: measured on this machine.
+        progress: shows progress; data is then also summarized. None: neither.
     Raises:
-        ModelError, DataError, UsageError: a model or data that a step could not use either, such
-            as fewer texts than calibration needs, or a teacher that its student cannot learn from.
+        ModelError, DataError, UsageError: a step would fail on its model or data, such as fewer
+            texts than calibration needs, or a teacher that does not match its student.
     """
     from attar.planning import PlanContext, PlannedTexts
 
@@ -252,7 +254,7 @@ def plan_recipe(
 
 
 def _summaries(recipe: Recipe, context: PlanContext) -> Iterator[DataSummary]:
-    """Of each data table that was read, in tokens of the first model that reads it."""
+    """Summary of each data table that was read, with lengths in tokens of its first model."""
     from attar.data.look.one_pass import WORDS, summary_of, tokens_of
 
     for name in recipe.data:
@@ -267,12 +269,12 @@ def _summaries(recipe: Recipe, context: PlanContext) -> Iterator[DataSummary]:
         first = next(readers, None)
         folder = None if first is None else context.models[first].tokenizer_folder
         found = summary_of(data, WORDS if folder is None else tokens_of(folder))
-        if found.splits:  # and not only chunks of a corpus
+        if found.splits:  # not only chunks of a corpus
             yield found
 
 
 def notes_of(plans: Sequence[StepPlan]) -> list[str]:
-    """What the steps say of themselves; runs of a sweep that say the same, once."""
+    """Notes of the steps; identical notes of copies in a sweep are given once."""
     saying: dict[tuple[str, str], list[str]] = {}
     for plan in plans:
         if plan.note:
@@ -284,5 +286,5 @@ def notes_of(plans: Sequence[StepPlan]) -> list[str]:
 
 
 def expected_seconds(plan: Plan) -> Mapping[str, float]:
-    """Step → seconds, for the time left of a whole run."""
+    """Step → expected seconds, for the remaining time of a run."""
     return {step.name: step.seconds for step in plan.steps}

@@ -1,7 +1,6 @@
-"""Write a run's report again from what its steps left on disk, whether the run was finished or not.
+"""Writes the report of a finished or unfinished run again, from the artifacts of its steps.
 
-No step but the report runs, and no key is computed again: data and models need not be there any
-more.
+Only the report step runs, and no keys are computed, so data and models are not needed.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ DEFAULT_NAME = "report"
 def report_again(
     folder: Path, *, quiet: bool = False, kinds: Mapping[str, StepKind] = STEPS
 ) -> Path:
-    """Make the report of the run in `folder` from its published steps.
+    """Write the report of the run in `folder` from its published steps.
 
-    Returns: the page.
+    Returns: path of the page.
     Raises:
-        UsageError: the folder is not that of a run, or no step of it is published.
+        UsageError: the folder is not a run folder, or no step is published.
     """
     saved = read_saved(Path(folder))
     expanded = expand(saved.recipe, kinds)
@@ -65,8 +64,8 @@ def report_again(
 
 
 def _key(saved: Saved, report: str, made: Mapping[str, str]) -> str:
-    """The key the run gave the report when all steps are as it wants them, else one that no run
-    will ever ask for, so that a report of half a run is not taken for one of the whole."""
+    """The report's key from the run if all steps are up to date. Otherwise a key that no run uses,
+    so that the report of an incomplete run is not reused for the complete one."""
     wanted = {name: key for name, key in saved.keys.items() if name in made}
     whole = wanted == dict(made) and len(saved.keys) - len(made) == (report in saved.keys)
     return saved.keys[report] if whole and report in saved.keys else key_of(["partial", dict(made)])

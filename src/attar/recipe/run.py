@@ -1,7 +1,7 @@
-"""Run a recipe: from a file, from a run's own folder (resume), or built in memory.
+"""Runs a recipe: from a file, from a run's own folder (resume), or built in memory.
 
-A run holds its folder's lock, turns signals into a question for the steps, keeps the traceback of a
-crash in the folder, and looks at the gates when every step is done and saved.
+A run holds the lock of its folder, handles signals, saves the traceback of a crash in the folder,
+and checks the gates when all steps are done and saved.
 """
 
 from __future__ import annotations
@@ -67,12 +67,12 @@ def run_recipe(
         overrides: `dotted.path=value`, as with `--set`.
         out: folder for runs; the run's folder is `<out>/<name>`. None: `runs` in the current
             folder.
-        quiet: print no progress.
-        enforce_gates: raise for a missed gate; otherwise the summary has it.
-        estimates: step → seconds it may take, for the time left; None: as planned.
-        keep_replaced: artifacts that this run replaces stay in its folder `.kept`.
+        quiet: whether to print no progress.
+        enforce_gates: whether to raise if a gate is missed; the summary has the outcome anyway.
+        estimates: step → expected seconds, for the remaining time; None: from the plan.
+        keep_replaced: whether to keep replaced artifacts in the folder `.kept` of the run.
     Raises:
-        AttarError: a mistake or shortage that the user can correct; see `attar.errors`.
+        AttarError: a problem that the user can fix; see `attar.errors`.
     """
     path = Path(path)
     text = read_text(path)
@@ -97,13 +97,13 @@ def resume_run(
     enforce_gates: bool = True,
     keep_replaced: bool = False,
 ) -> RunSummary:
-    """Go on with the run in `folder`, with the recipe it began with.
+    """Continue the run in `folder` with its original recipe.
 
     Args:
-        accept_changes: begin the steps again whose data, model or code has changed since.
+        accept_changes: whether to start steps over if their data, model or code has changed.
         keep_replaced: as `run_recipe`.
     Raises:
-        UsageError: the folder is not that of a run, or something changed that was not accepted.
+        UsageError: the folder is not a run folder, or there are changes that were not accepted.
         AttarError: as `run_recipe`.
     """
     folder = Path(folder)
@@ -143,9 +143,9 @@ def run_resolved(
     """Run a checked recipe in `folder`.
 
     Args:
-        as_before: the run that this one continues with; what changed since is refused.
-        kinds: the table of steps; another one only for tests of the engine.
-        fingerprints: how to fingerprint data and models; None: as the rooms do.
+        as_before: the run to continue; changes since then are an error.
+        kinds: the table of steps; replaced only in tests of the engine.
+        fingerprints: functions that fingerprint data and models; None: the default ones.
     """
     progress = progress or Progress()
     expanded = expand(recipe, kinds)
@@ -168,7 +168,7 @@ def run_resolved(
         engine.track = track
         saved = Saved(recipe, source)
         if not (place / RECIPE_JSON).is_file():
-            save(place, saved)  # so that resume finds it, should data be missing
+            save(place, saved)  # so that resume works even if data is missing
         engine.find_keys(fingerprints)
         if as_before is not None:
             require_unchanged(as_before, engine)
@@ -178,7 +178,7 @@ def run_resolved(
         if engine.missing:
             engine.choose_threads()
         if estimates is None and engine.works:
-            # Quiet runs too: the plan finds mistakes that a later step would only then make.
+            # In quiet runs too, because planning finds errors that would otherwise occur later.
             estimates = planned_seconds(
                 expanded, source.recipe_folder, progress, engine.missing, engine.intents
             )
@@ -208,10 +208,10 @@ def run_resolved(
 
 
 def require_unchanged(before: Saved, engine: Engine) -> None:
-    """Refuse to continue with a run whose data, models or code are no longer those it began with.
+    """Check that data, models and code of a run have not changed since it started.
 
     Raises:
-        UsageError: a key differs; the message lists what changed and how to begin again.
+        UsageError: a key differs; the message lists the changes and how to start over.
     """
     if not before.keys:
         return
@@ -238,7 +238,7 @@ def require_unchanged(before: Saved, engine: Engine) -> None:
 
 @contextmanager
 def running_in(folder: Path) -> Generator[Path]:
-    """Hold the folder; say how to continue after a stop; keep the traceback of a crash."""
+    """Hold the folder's lock, print how to continue after a stop, save the traceback of a crash."""
     with refusals_explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
     folder = folder.resolve()
@@ -269,5 +269,5 @@ def _keep_traceback(folder: Path) -> None:
         text = f"{made_by}\n\n{traceback.format_exc()}"
         write_text(folder / CRASH_FILE, text.encode("utf-8", "backslashreplace").decode())
     except (OSError, AttarError) as error:
-        # The crash itself matters more than that its traceback could not be kept.
+        # The crash is more important than a failure to save its traceback.
         print(for_terminal(f"warning: no {CRASH_FILE} could be written ({error})"), file=sys.stderr)

@@ -1,8 +1,8 @@
-"""The form of a recipe: its tables as frozen pydantic models, nothing about how it is read or run.
+"""The schema of a recipe: its tables as frozen pydantic models.
 
 A recipe is data tables, steps (a union distinguished by `run`), an optional sweep, and gates.
-Relations between the tables (does this word name a step?) are checked in `relations`, because a
-field cannot see its neighbours.
+Relations between tables (does this name refer to a step?) are checked in `relations`, because a
+field cannot see other fields.
 """
 
 from __future__ import annotations
@@ -53,28 +53,27 @@ StepConfig = Annotated[
 ]
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
-"""Names become folders and parts of dotted paths: letters, digits, _ and -, starting with a letter
+"""Names are used as folders and in dotted paths: letters, digits, _ and -, starting with a letter
 or digit."""
 
 
 class Sweep(Config):
-    """Multiplies steps: one copy for each combination of the listed values, and of everything that
-    depends on them."""
+    """Run steps with several values of their settings: one copy for each combination of values, and
+    of all steps that depend on them."""
 
     model_config = ConfigDict(
-        # the schema describes what a file says, where each setting stands beside `steps`
+        # the schema describes the file, where each setting is written next to `steps`
         json_schema_extra={"required": ["steps"], "additionalProperties": True}
     )
     steps: tuple[str, ...] = Field(min_length=1)
     """Steps whose settings vary."""
     settings: dict[str, tuple[Any, ...]] = Field(min_length=1)
-    """Dotted setting of those steps → its values. In TOML each setting is written beside
-    `steps`."""
+    """Dotted name of a setting → its values. In TOML, each setting is written next to `steps`."""
 
     @model_validator(mode="before")
     @classmethod
     def _gather_settings(cls, table: Any) -> Any:
-        """What stands beside `steps` becomes `settings`."""
+        """Collect the entries next to `steps` in `settings`."""
         if not isinstance(table, dict):
             return table  # pyright: ignore[reportUnknownVariableType]
         rest = dict(cast("dict[str, Any]", table))
@@ -84,19 +83,20 @@ class Sweep(Config):
 
 
 class Gate(Config):
-    """A condition on a metric; if it is missed, the run ends with exit code 6 after everything is
-    saved."""
+    """A condition on a metric. If it is not met, the run ends with exit code 6, after all results
+    are saved."""
 
     metric: str
-    """"scores.deploy.accuracy": step, model, metric; or any dotted path into a step's metrics."""
+    """Dotted path of a metric of a step. For an evaluate step: step, model, metric, such as
+    "scores.deploy.accuracy"."""
     at_least: float | None = None
-    """The lowest value that passes."""
+    """Minimum value."""
     at_most: float | None = None
-    """The highest value that passes."""
+    """Maximum value."""
     of: str | None = None
-    """Another metric to compare with."""
+    """Another metric to compare with, for max_drop."""
     max_drop: float | None = None
-    """How far `metric` may lie below `of`."""
+    """Maximum amount by which `metric` may be below `of`."""
 
     @model_validator(mode="after")
     def _says_something(self) -> Gate:
@@ -114,7 +114,7 @@ class Gate(Config):
 
     @model_validator(mode="after")
     def _can_be_missed(self) -> Gate:
-        """A gate that every model passes promises nothing."""
+        """Require a condition that a model can fail."""
         name = self.metric.rpartition(".")[2]
         low, high = BOUNDS.get(name, (-math.inf, math.inf))
         always_passed = {
@@ -134,10 +134,10 @@ class Gate(Config):
 
 
 class RunSettings(Config):
-    """How a run works, not what it makes: not part of any step's key."""
+    """Settings that do not affect results; they are not part of any step's key."""
 
     log: tuple[Literal["tensorboard", "trackio"], ...] = ()
-    """Trackers that receive each line of a training history."""
+    """Trackers to log training metrics to."""
 
 
 class Recipe(Config):
@@ -152,22 +152,22 @@ class Recipe(Config):
     steps: dict[Name, StepConfig] = Field(min_length=1)
     """Name → step, [steps.<name>]. Steps run in the order in which they refer to each other."""
     sweep: Sweep | None = None
-    """Steps to run with several values of a setting."""
+    """Steps to run with several values of a setting, [sweep]."""
     gates: tuple[Gate, ...] = ()
-    """Conditions on measured figures, [[gates]]."""
+    """Conditions on metrics, [[gates]]."""
     run: RunSettings = RunSettings()
-    """How the run works, [run]."""
+    """Settings that do not affect results, [run]."""
 
     @property
     def order(self) -> list[str]:
-        """Names of the steps in the order they run, before any sweep."""
+        """Names of the steps in execution order, before the sweep is expanded."""
         from attar.recipe.graph import in_order, inputs_of
 
         return in_order(inputs_of(self.steps))
 
 
 def flattened(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested tables as dotted names; lists stay whole.
+    """Flatten nested tables to dotted names; lists are unchanged.
 
     Example:
         >>> flattened({"calibration": {"examples": [64, 256]}, "seed": [0, 1]})

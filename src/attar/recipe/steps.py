@@ -1,9 +1,9 @@
-"""The literal table of steps: what `run = "…"` means.
+"""The table of steps: the meaning of `run = "…"`.
 
-One row a step: the function that does the work (as text, imported only when it runs, so that a
-check loads no torch), the places where its settings name models and data, and the version of its
-code. Raise `version` when a change makes the same settings give another artifact: every key of
-that step changes, and what was made before is made again.
+Each row has the function of the step (as a string, imported only when it runs, so that checks do
+not load torch), the places where its settings refer to models and data, and the version of its
+code. Increment `version` when the same settings give a different artifact: this changes all keys of
+the step, so its existing artifacts are not reused.
 """
 
 from __future__ import annotations
@@ -50,32 +50,30 @@ class StepKind:
     function: str
     """ "module:name"; imported when the step runs."""
     plan: str
-    """ "module:name" of what says what the step will cost, (config, PlanContext) → StepPlan."""
+    """ "module:name" of the function that estimates the cost, (config, PlanContext) → StepPlan."""
     models: tuple[ModelPlace, ...] = ()
     data: tuple[str, ...] = ()
-    """Places that name a data table, or a step that makes rows."""
+    """Places that refer to a data table, or to a step that makes rows."""
     corpora: tuple[str, ...] = ()
-    """Those of `data` that need a whole corpus."""
+    """Places in `data` that require a whole corpus."""
     needs_views: bool = False
-    """The step looks into a model, so its family needs a row."""
+    """Whether the step inspects a model, so that its family needs a table row."""
     version: int = 1
     metrics: type | None = None
-    """The names of what the step writes to its result, a TypedDict; None: they depend on its
-    settings."""
+    """A TypedDict with the names of the step's metrics; None: they depend on the settings."""
     length: tuple[str, ...] = ()
-    """Settings that say how many tokens every model it names must have positions for."""
+    """Settings with a number of tokens that all of the step's models must support."""
     files: str = ""
-    """"module:function" that hashes the files which the settings themselves name, (config,
-    recipe_folder, sha256) → plain data for the key, None where they name none. "": they never
-    do."""
+    """"module:function" that hashes files given in the settings: (config, recipe_folder, sha256) →
+    plain data for the key, or None if there are none. "": the settings have no files."""
     rows: str = ""
-    """"module:function" that reads the rows the step made, (MadeRows, StepContext) → TextData: such
-    a step may stand wherever a recipe names data. "": it makes none."""
+    """"module:function" that reads the rows that the step makes: (MadeRows, StepContext) →
+    TextData. Such a step can be used as data. "": it makes no rows."""
     names_matter: bool = False
-    """The artifact repeats the names of the steps it reads (a table of models), so a renamed input
-    makes another artifact. False: only what the inputs contain matters."""
+    """Whether the artifact contains the names of its inputs (a table of models), so that renaming
+    an input changes the artifact. False: only the contents of the inputs matter."""
     reads_everything: bool = False
-    """The step reads all other steps (the report); a sweep never multiplies it."""
+    """Whether the step reads all other steps (the report). Sweeps do not copy it."""
 
     def resolve(self) -> StepFunction:
         return _resolved(self.function)
@@ -86,10 +84,10 @@ class StepKind:
     def files_in(
         self, step: Config, recipe_folder: Path, sha256: Callable[[Path], str] = sha256_of
     ) -> Any:
-        """What the files named by a step's settings contain; None: they name none.
+        """Hashes of the files given in a step's settings; None if there are none.
 
         Raises:
-            DataError: a file is not there.
+            DataError: a file is missing.
         """
         return _resolved(self.files)(step, recipe_folder, sha256) if self.files else None
 
@@ -101,7 +99,7 @@ class StepKind:
 
 
 FLOAT = ("train", "fold")
-"""Steps that make a model with float weights, fit to start from."""
+"""Steps whose model has float weights and can be trained further."""
 TOKENIZERS = (*FLOAT, *CORPUS_MAKERS)
 """Steps whose folder has a tokenizer."""
 
@@ -276,21 +274,21 @@ def _resolved(place: str) -> Any:
 
 
 def as_table(step: Config | Mapping[str, Any]) -> Mapping[str, Any]:
-    """A step's settings as plain data, with the names TOML uses."""
+    """A step's settings as plain data, with names as in TOML."""
     return step.model_dump(mode="json", by_alias=True) if isinstance(step, Config) else step
 
 
 def makes_rows(
     name: str, steps: Mapping[str, Config], kinds: Mapping[str, StepKind] = STEPS
 ) -> bool:
-    """Whether a data word names a step: one that makes rows never shares its name with a table."""
+    """Whether a data name refers to a step. Such steps never share a name with a table."""
     return name in steps and bool(kind_of(steps[name], kinds).rows)
 
 
 def steps_read(
     step: Config, steps: Mapping[str, Config], kinds: Mapping[str, StepKind] = STEPS
 ) -> tuple[Reference, ...]:
-    """The words of a step's settings that name other steps: for their model, or for their rows."""
+    """References of a step's settings to other steps, for their model or their rows."""
     kind = kind_of(step, kinds)
     models = (reference for reference in kind.models_in(step) if reference.word in steps)
     rows = (
@@ -300,7 +298,7 @@ def steps_read(
 
 
 def run_of(step: Config) -> str:
-    """The `run` of a step's settings, which every member of the union has."""
+    """The `run` of a step, a field of every member of the union."""
     return getattr(step, "run")  # noqa: B009
 
 

@@ -1,15 +1,15 @@
-"""Multiplies a chain of linear maps into one, in float64.
+"""Merges chains of linear layers into one, in float64.
 
     W = Wₙ … W₁,   b = Wₙ … W₂ b₁ + … + bₙ         2w, 3w → 1w
     W = W₁ O,      b = W₁ b_O + b₁                 merged → attention_only: O is attention's output
 
 With the norm's scale and shift: W (γ ⊙ x̂ + β) + b, so W ← W diag(γ), b ← b + W β, γ ← 1, β ← 0.
-This is valid only if nothing but the matrix reads the norm. In a post-norm block the shortcut reads
-it too.
+This is valid only if the matrix is the only reader of the norm. In a post-norm block, the residual
+connection reads it too.
 
-The product is rounded to the model's precision once, at the end. Folding a folded model changes
-nothing. Left out: an exact stock form for ReLU feed-forwards, relu(W x) − relu(−W x), which doubles
-the work and would serve only programs that know no other form.
+The product is rounded to the model's precision once, at the end. Folding is idempotent. Left out:
+an exact form as a standard ReLU feed-forward, relu(W x) − relu(−W x), which doubles the cost and
+would only help programs that do not support other forms.
 """
 
 from __future__ import annotations
@@ -30,28 +30,27 @@ from attar.models.structure.chains import variant_of
 from attar.models.structure.views import LinearView, NormView
 
 PROBES = 256
-"""Random inputs on which a block is compared in float64."""
+"""Number of random inputs for comparing a block in float64."""
 
 
 @dataclass(frozen=True)
 class Folded:
-    """A folded model, and how far its blocks are from those they were made of."""
+    """A folded model, with the errors of its blocks."""
 
     model: PreTrainedModel
     before: FfnSettings
     after: FfnSettings
     block_errors: dict[str, float]
-    """Block → largest difference relative to the largest output, in float64; only blocks that were
-    folded."""
+    """Folded block → largest difference relative to the largest output, in float64."""
     norms: tuple[str, ...]
-    """Whose scale was multiplied into a matrix."""
+    """Names of the folded norms."""
 
 
 def folded(model: PreTrainedModel, *, fold_norms: bool = False) -> Folded:
-    """The model with each chain as one matrix; `model` stays as it is.
+    """Return a copy of the model with each chain merged into one matrix.
 
     Raises:
-        ModelError: its feed-forwards are the family's own, so there is no chain.
+        ModelError: the model has standard feed-forwards, so there is no chain.
     """
     before = variant_of(model.config)
     if before is None:
@@ -83,8 +82,7 @@ def folded(model: PreTrainedModel, *, fold_norms: bool = False) -> Folded:
 
 
 def chain_in(block: Block, settings: FfnSettings) -> tuple[LinearView, ...]:
-    """The maps of a block that are one linear map; empty: its feed-forward is none, or its
-    family's own."""
+    """The linear layers of a block that can be merged; empty if it has no feed-forward variant."""
     if settings.row.encoder_only or not block.ffn.maps:
         return ()
     out = (block.attentions[-1].out,) if settings.row.follows_attention else ()
@@ -92,7 +90,7 @@ def chain_in(block: Block, settings: FfnSettings) -> tuple[LinearView, ...]:
 
 
 def product(views: Sequence[LinearView]) -> tuple[Tensor, Tensor | None]:
-    """W and b of maps in a row, the first one first, in float64; no b where no map has one."""
+    """W and b of consecutive linear layers (first one first), in float64; b is None if none has one."""
     first, *others = views
     weight = first.weight.double()
     bias = None if first.bias is None else first.bias.double()
@@ -107,8 +105,8 @@ def product(views: Sequence[LinearView]) -> tuple[Tensor, Tensor | None]:
 
 
 def _norm_to_fold(model: PreTrainedModel, block: Block) -> NormView | None:
-    """The norm that only a block's matrix reads; None: there is none, or its shift has no bias to
-    go to."""
+    """The norm whose only reader is the block's matrix; None if there is none, or if there is no
+    bias for its shift."""
     if not block.ffn.inputs:
         return None
     reader = block.ffn.inputs[0]
@@ -120,9 +118,9 @@ def _norm_to_fold(model: PreTrainedModel, block: Block) -> NormView | None:
 
 
 def _fold_(views: Sequence[LinearView], matrix: LinearView, norm: NormView | None) -> float:
-    """Write the product into a matrix.
+    """Write the product to `matrix`.
 
-    Returns: the error of the product in float64, on random inputs that passed the norm.
+    Returns: the error of the product in float64, on random inputs after the norm.
     """
     weight, bias = product(views)
     generator = torch.Generator().manual_seed(0)

@@ -1,4 +1,4 @@
-"""The cost of a fold: two models in memory, and two forward passes over a few texts."""
+"""Estimates the cost of a fold: two models in memory, and two forward passes over a few texts."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The step `fold`: a model whose feed-forwards are one matrix each, with a certificate.
+"""The step `fold`: merges each feed-forward into one matrix and verifies the outputs.
 
-    load → fold in float64 → compare logits on real texts → write a model like any other
+    load → fold in float64 → compare logits on real texts → write the model
 
-A model with other predictions than before is not published.
+A model whose outputs differ is not published.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from attar.training.forward import fed
 
 
 def fold(config: FoldStep, context: StepContext) -> FoldMetrics:
-    """Write the folded model; see the contract for its files and these metrics.
+    """Write the folded model. Its files and the metrics are documented in the contract.
 
     Raises:
         ModelError: there is nothing to fold, or the model has no task.
-        GateMissedError: the folded model has other predictions.
+        GateMissedError: the outputs of the folded model differ.
     """
     loaded = load_model(resolve_model(config.model, context.inputs, context.recipe_folder))
     task = loaded.task
@@ -97,10 +97,10 @@ def _compared(
 
 
 def _check(config: FoldStep, certificate: dict[str, float | int], name: str) -> None:
-    """Refuse a folded model with other outputs."""
+    """Raise GateMissedError if the outputs of the folded model differ."""
     difference, block = certificate["relative_difference"], certificate["block_error"]
     if difference <= config.max_relative_difference and block <= LARGEST_BLOCK_ERROR:
-        return  # NaN is never within
+        return  # False for NaN
     raise GateMissedError(
         f"{name}: the folded model differs from {config.model!r} on {certificate['examples']} "
         f"texts: logits by {difference:.3g} of the largest (at most "

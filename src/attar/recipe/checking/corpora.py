@@ -1,7 +1,8 @@
-"""What the files that a recipe names tell of its corpora, before anything runs: columns, sources,
-lengths and tokenizers.
+"""Checks settings against the corpora of a recipe before anything runs: columns, sources, lengths
+and tokenizers.
 
-Only what is certain is a mistake: a model that is not there yet, or a hub id, is left to the step.
+Only certain mistakes are reported. Models that do not exist yet and hub ids are checked when the
+step runs.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ from attar.training.config import TrainStep
 
 
 def check_corpora(recipe: Recipe, recipe_folder: Path) -> list[Mistake]:
-    """Every setting that does not fit the corpus it is for.
+    """Every setting that does not fit its corpus.
 
     Raises:
-        DataError: a source column that the files do not have.
-        AttarError: a corpus of another run that is not there, or damaged.
+        DataError: the files do not have the source column.
+        AttarError: a corpus of another run is missing or damaged.
     """
     corpora = _Corpora(recipe, recipe_folder)
     found: list[Mistake] = []
@@ -47,7 +48,7 @@ def check_corpora(recipe: Recipe, recipe_folder: Path) -> list[Mistake]:
         elif isinstance(step, SelectStep):
             found += _of_sources(name, step, corpora.of(step.data))
         elif isinstance(step, ScoreStep | ProxyStep | GenerateStep | TrainStep):
-            # chunks that are packed again fit whatever reads them
+            # chunks that are packed again fit any reader
             corpus = corpora.of(step.data) if isinstance(step.data, str) else None
             found += [] if corpus is None else _of_model(name, step, corpus, corpora)
         elif isinstance(step, CacheStep) and (corpus := corpora.of(step.data)) is not None:
@@ -60,7 +61,7 @@ def check_corpora(recipe: Recipe, recipe_folder: Path) -> list[Mistake]:
 
 
 def _other_objective(recipe: Recipe, word: str) -> str | None:
-    """Why a model that this recipe trains is not a language model; None: it is, or is unknown."""
+    """Why a model trained by this recipe is not a language model; None if it is, or if unknown."""
     train = recipe.steps.get(word)
     if not isinstance(train, TrainStep):
         return None
@@ -76,16 +77,16 @@ def _other_objective(recipe: Recipe, word: str) -> str | None:
 
 @dataclass(frozen=True)
 class _Corpus:
-    """What is known of a corpus that is there or will be made."""
+    """What is known about an existing or future corpus."""
 
     name: str
     max_length: int
     sources: tuple[str, ...] | None
     """None: unknown."""
     tokenizer: Callable[[], str | None]
-    """Its digest; None: unknown."""
+    """Returns the digest of the tokenizer; None: unknown."""
     sentinels: int | None = None
-    """Of its tokenizer; None: unknown."""
+    """Number of sentinels of the tokenizer; None: unknown."""
 
 
 class _Corpora:
@@ -96,7 +97,7 @@ class _Corpora:
         self._digest = cache(self._read_digest)
 
     def of(self, word: str) -> _Corpus | None:
-        """The corpus that a data word leads to, through a selection too; None: it leads to none."""
+        """The corpus that a data word refers to, directly or through a selection; None if none."""
         step, table = self._recipe.steps.get(word), self._recipe.data.get(word)
         if isinstance(step, SelectStep):
             return self.of(step.data)
@@ -117,7 +118,7 @@ class _Corpora:
         return None
 
     def no_language_model(self, word: str) -> str | None:
-        """Why a model from outside the recipe cannot score text; None: it can, or is unknown."""
+        """Why a model from outside the recipe cannot score text; None if it can, or if unknown."""
         if word in self._recipe.steps:
             return None
         if word.startswith(DEMO_PREFIX):
@@ -136,7 +137,7 @@ class _Corpora:
         )
 
     def digest(self, word: str) -> str | None:
-        """Of the tokenizer that a word of a model leads to; None: unknown."""
+        """Digest of the tokenizer of a model; None: unknown."""
         passed: set[str] = set()
         while (step := self._recipe.steps.get(word)) is not None and word not in passed:
             passed.add(word)
@@ -154,7 +155,7 @@ class _Corpora:
             elif isinstance(model, str):
                 word = model
             else:
-                word = getattr(model, "source", "")  # a tokenizer to be learned has none
+                word = getattr(model, "source", "")  # a tokenizer to be trained has no digest yet
         return None if word in passed or not word else self._digest(word)
 
     def _read_digest(self, word: str) -> str | None:
@@ -166,13 +167,13 @@ class _Corpora:
                 return None
             return tokenizer_digest(open_tokenizer(folder))
         except (AttarError, OSError, ValueError):
-            return None  # the step that reads it first says what is wrong with it
+            return None  # reported by the first step that reads it
 
 
 def _look_at_columns(recipe: Recipe, recipe_folder: Path, step: TokenizeStep) -> None:
     table = recipe.data.get(step.data)
     if step.expect_tokens is not None:
-        return  # it may be elsewhere
+        return  # it may be on another machine
     if isinstance(table, FilesData) and step.source_column is not None:
         from attar.data.documents import require_source_column
 
@@ -180,7 +181,7 @@ def _look_at_columns(recipe: Recipe, recipe_folder: Path, step: TokenizeStep) ->
 
 
 def _sources(table: object, column: str | None) -> tuple[str, ...] | None:
-    """Of a corpus that will be made of a table; None: only reading all of it tells."""
+    """Sources of a corpus that will be made from a table; None if only reading all of it tells."""
     if column is not None:
         return None
     if isinstance(table, StdlibTextData):
@@ -229,7 +230,7 @@ def _of_model(
             f"tokens; set max_length = {length}, or pack its texts again with data = "
             f'{{ from = "{step.data}", retokenize = true, max_length = {step.max_length} }}',
         )
-    if not isinstance(step, TrainStep):  # as the step itself refuses
+    if not isinstance(step, TrainStep):  # the step itself raises
         positions = (corpora.families.config_of(word) or {}).get("max_position_embeddings")
     if isinstance(step, GenerateStep):
         yield from _of_prompts(name, step, corpus, word, positions)
@@ -247,7 +248,7 @@ def _of_model(
 def _of_tokenizer(
     name: str, setting: str, word: str, corpus: _Corpus, corpora: _Corpora
 ) -> Iterator[Mistake]:
-    """A model that reads a corpus's tokens as other ones, as far as a recipe tells."""
+    """Models whose tokenizer differs from the corpus's, as far as the recipe determines it."""
     own, other = corpora.digest(word), corpus.tokenizer()
     if None not in (own, other) and own != other:
         yield Mistake(
@@ -258,7 +259,7 @@ def _of_tokenizer(
 
 
 def _of_sentinels(name: str, step: TrainStep, corpus: _Corpus) -> Iterator[Mistake]:
-    """Too few sentinels in a tokenizer that will be learned on the corpus."""
+    """Too few sentinels in a tokenizer that will be trained on the corpus."""
     denoisers = step.denoisers or PUBLISHED
     needed = most_spans(denoisers, raw_tokens(denoisers, step.max_length))
     if corpus.sentinels is not None and corpus.sentinels < needed:
@@ -289,6 +290,6 @@ def _of_prompts(
 
 
 def expected_elsewhere(recipe: Recipe) -> set[str]:
-    """The data tables of which a recipe itself says how large they are."""
+    """The data tables whose size is given in the recipe itself."""
     steps = recipe.steps.values()
     return {s.data for s in steps if isinstance(s, TokenizeStep) and s.expect_tokens is not None}

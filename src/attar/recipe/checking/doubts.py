@@ -1,6 +1,6 @@
-"""What a check cannot refuse and says all the same: words that may be meant otherwise.
+"""Warnings of `attar check`: settings that are valid but may be unintended.
 
-Nothing is asked of the network, and of a data table only the first rows are read.
+The network is not used, and only the first rows of data tables are read.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROWS_LOOKED_AT = 1000
 
 
 def doubts(recipe: Recipe, recipe_folder: Path) -> list[str]:
-    """A sentence for each."""
+    """One sentence per warning."""
     found = chain(
         _data_elsewhere(recipe, recipe_folder),
         _hub_words(recipe, recipe_folder),
@@ -36,13 +36,13 @@ def doubts(recipe: Recipe, recipe_folder: Path) -> list[str]:
 
 
 def settings_in_doubt(recipe: Recipe) -> Iterator[str]:
-    """What `attar run` says too: the figures of the run depend on it."""
+    """Warnings that `attar run` shows too, because they affect the results."""
     yield from outside_references(recipe)
     yield from rates_for_fine_tuning(recipe)
 
 
 def rates_for_fine_tuning(recipe: Recipe) -> Iterator[str]:
-    """Models that start from random weights with a learning rate that nobody chose."""
+    """Models that start from random weights with the default learning rate for fine-tuning."""
     swept = recipe.sweep
     varied = swept.steps if swept and "learning_rate" in swept.settings else ()
     for name, step in recipe.steps.items():
@@ -57,7 +57,7 @@ def rates_for_fine_tuning(recipe: Recipe) -> Iterator[str]:
 
 
 def outside_references(recipe: Recipe) -> Iterator[str]:
-    """References of selections of which the recipe does not tell what they have read."""
+    """References of selections whose training data is not known from the recipe."""
     for name, step in recipe.steps.items():
         if not isinstance(step, SelectStep | ProxyStep) or "reference" not in step.scored_by:
             continue

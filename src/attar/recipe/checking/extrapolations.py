@@ -1,7 +1,6 @@
-"""A power law needs enough evaluations of language models in training.
+"""Checks that train steps have enough evaluations for fitting a power law.
 
-How many a run will have is known from its settings, so a run of hours is not followed by a fit that
-has nothing to fit.
+Their number follows from the settings, so this is known before a run of hours.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ def _words(step: ExtrapolateStep) -> Iterator[tuple[tuple[int, ...], str]]:
 
 
 def _problem(recipe: Recipe, word: str, train: TrainStep, step: ExtrapolateStep) -> str | None:
-    """Why a train step's history is not enough; None: it is."""
+    """Why the history of a train step is not sufficient; None if it is."""
     known = getattr(recipe.data.get(train.data_name), "kind", None)
     kind = KINDS[train.objective] if train.objective else known
     if kind is not None and LANGUAGE[0] not in kind.metrics:
@@ -53,7 +52,7 @@ def _problem(recipe: Recipe, word: str, train: TrainStep, step: ExtrapolateStep)
             "extrapolated"
         )
     share = step.fit.from_share
-    # of those after 1/n, 2/n … of the run; one that falls on the share itself may lie before it
+    # evaluations after 1/n, 2/n … of the run; one exactly at the share may be counted before it
     left = train.evaluations - math.floor(share * train.evaluations)
     left += len(train.evaluate_at_tokens)
     if left >= LEAST_POINTS:

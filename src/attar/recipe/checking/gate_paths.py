@@ -1,11 +1,11 @@
-"""Whether a gate's dotted path can lead to a number, as far as a recipe tells before it runs.
+"""Checks before a run whether a gate's dotted path can refer to a number.
 
-    step . model . metric      for an `evaluate` step: each word is compared with what there is
-    step . name . anything     for steps whose row in the table names what they measure
+    step . model . metric      for `evaluate` steps: every name is checked
+    step . name . anything     for steps whose table row lists their metrics
     step . anything            for other steps, and for `data` and `machine` of an evaluation
 
-A slip found here costs a second; found by the gate itself, it costs the run. Whether data has the
-metric (f1 for two labels only) is left to the gate.
+A typo found here does not cost a whole run. Whether the data has the metric (f1 needs two labels)
+is checked by the gate itself.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ MODEL_METRICS = (
     *("tokens_per_s", "latency_ms", "size_mib", "num_params", "flops"),
     *("peak_memory_mib", "model_memory_mib", "agreement", "widths", "parts", "stages"),
 )
-"""Numbers an evaluation measures of each model."""
+"""Numbers that an evaluation gives for each model."""
 OTHER_METRICS = ("data", "machine")
-"""What else it writes that holds numbers."""
+"""Other metrics of an evaluation that contain numbers."""
 
 
 def gate_mistakes(gates: Any, steps: Mapping[str, Mapping[str, Any]]) -> list[Mistake]:
-    """Every path of a gate, in `metric` and in `of`, that leads nowhere."""
+    """Every path of a gate, in `metric` or `of`, that cannot exist."""
     mistakes: list[Mistake] = []
     near_step = near_names(list(steps))
     for index, gate in enumerate(cast("Sequence[Any]", gates) if isinstance(gates, list) else []):

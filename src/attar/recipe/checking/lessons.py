@@ -1,8 +1,9 @@
-"""A step that learns from a cache reads the same rows, and rows have the labels that are needed.
+"""Checks that a step and the cache it learns from read the same rows, and that rows have labels.
 
-A cache step answers about the rows of its own data, cut and written as it says; a train step that
-names it as teacher is told at once what it says otherwise, and not after the teacher was trained.
-Which hidden states a loss needs depends on the depths of two models, so that is left to the plan.
+A cache step stores outputs for the rows of its data, with its own tokenization settings. A train
+step with this cache as teacher must have the same settings; differences are reported before the
+teacher is trained. Which hidden states a loss needs depends on the depths of both models, so the
+plan checks that.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ SHARED = (
 
 
 def check_lessons(recipe: Recipe) -> list[Mistake]:
-    """Every step whose teacher is a cache that it cannot learn from, or whose rows lack the labels
-    it needs."""
+    """Every step with a cache as teacher that does not match, or with rows that lack required
+    labels."""
     return _of_objectives(recipe) + [
         mistake
         for name, step in recipe.steps.items()
@@ -42,7 +43,7 @@ def check_lessons(recipe: Recipe) -> list[Mistake]:
 
 
 def _of_objectives(recipe: Recipe) -> list[Mistake]:
-    """Steps that read data of another kind than they need, where the data says what it is for."""
+    """Steps whose data has a different objective than they need, if the data declares one."""
     return [
         Mistake(("steps", name, "data"), problem)
         for name, step in recipe.steps.items()
@@ -53,7 +54,7 @@ def _of_objectives(recipe: Recipe) -> list[Mistake]:
 
 
 def _of_labels(recipe: Recipe, name: str, step: TrainStep | CacheStep) -> Iterator[Mistake]:
-    """Made rows without labels, where no teacher answers for them or a class is to be written."""
+    """Generated rows without labels, if there is no teacher or if label words are generated."""
     data = _data_of(step)
     made = recipe.steps.get(data)
     writes = step.objective is not None and KINDS[step.objective].writes
@@ -68,7 +69,7 @@ def _of_labels(recipe: Recipe, name: str, step: TrainStep | CacheStep) -> Iterat
 
 
 def _of_distribution(recipe: Recipe, name: str, step: TrainStep | CacheStep) -> Iterator[Mistake]:
-    """Part of a vocabulary, where there is none."""
+    """Sparse distributions over a vocabulary, where outputs have none."""
     kind = getattr(recipe.data.get(_data_of(step)), "kind", None)
     asked = KINDS[step.objective] if step.objective else kind
     if not isinstance(step, CacheStep) or asked is None:
@@ -80,7 +81,7 @@ def _of_distribution(recipe: Recipe, name: str, step: TrainStep | CacheStep) -> 
 
 
 def _sparse(recipe: Recipe, step: CacheStep) -> Sparse | None:
-    """How a cache keeps predictions, as far as the data says what it is for."""
+    """How a cache stores predictions, as far as the objective of the data is known."""
     kind = getattr(recipe.data.get(step.data), "kind", None)
     is_running = kind is not None and kind.is_running
     return step.sparse(is_running=is_running or _has_chunks(recipe, step.data))
@@ -106,7 +107,9 @@ def _of_cache(recipe: Recipe, name: str, step: TrainStep | CacheStep) -> Iterato
             f"about; read them as they are (data = {step.data_name!r}), or name teacher = "
             f"{cache.teacher!r} to ask it live",
         )
-    for setting in SHARED[is_by_chunk:]:  # chunks are found in the cache of another selection too
+    for setting in SHARED[
+        is_by_chunk:
+    ]:  # chunks can also be found in the cache of another selection
         own, other = getattr(step, setting), getattr(cache, setting)
         if own != other:
             yield Mistake(
@@ -129,14 +132,14 @@ def _of_cache(recipe: Recipe, name: str, step: TrainStep | CacheStep) -> Iterato
 
 
 def _other_rows(recipe: Recipe, name: str, step: TrainStep) -> Iterator[Mistake]:
-    """Whether a cache draws its `train_rows` with other seeds than the step that learns from it."""
+    """Whether a cache samples its `train_rows` with other seeds than the step that reads it."""
     other = str(step.teacher)
     word = step.data_name
     data = recipe.data.get(word)
     if data is None or data.train_rows is None or data.rows_seed is not None:
         return
     (own_name, own_seeds), (other_name, other_seeds) = _seeds(recipe, name), _seeds(recipe, other)
-    # seeds swept under two names are crossed, so that unequal ones meet too
+    # two swept seeds give all combinations, including unequal ones
     are_crossed = own_name != other_name and len(own_seeds) > 1
     if own_seeds != other_seeds or are_crossed:
         yield Mistake(
@@ -148,7 +151,7 @@ def _other_rows(recipe: Recipe, name: str, step: TrainStep) -> Iterator[Mistake]
 
 
 def _seeds(recipe: Recipe, name: str) -> tuple[str, tuple[int, ...]]:
-    """The setting of the sweep that gives a step its seeds ("": none does), and the seeds."""
+    """The sweep setting that determines a step's seeds ("" if none), and the seeds."""
     swept = recipe.sweep
     for setting in (f"{name}.seed", "seed"):
         if swept is not None and name in swept.steps and setting in swept.settings:

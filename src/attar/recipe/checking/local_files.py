@@ -1,9 +1,9 @@
-"""What the files on this machine that a recipe names tell before anything runs: data and models.
+"""Checks local data files and model folders of a recipe before anything runs.
 
-A table of at most SMALL_BYTES is read as a run reads it, so every fault of it is found here; of a
-larger one the columns and the first rows. What is found is also told: the summary of each table.
-Of a model folder only what is cheap is looked at: which files there are, the headers of the
-weights, and `config.json`. Imports no torch, and asks no hub.
+A table of at most SMALL_BYTES is read completely, as in a run, so all of its errors are found; for
+larger tables, only the columns and the first rows are read. A summary of each table is returned.
+For model folders, only cheap checks are made: the files, the headers of the weights, and
+`config.json`. Imports no torch and does not use the hub.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from attar.recipe.schema import Recipe
 from attar.recipe.steps import kind_of, run_of
 
 SMALL_BYTES = 2**20
-"""Of all files of a table, so that a check takes less than half a second."""
+"""Maximum size of all files of a table, so that a check takes less than half a second."""
 FIRST_ROWS = 1000
 
 
@@ -34,7 +34,7 @@ def look_at_data(recipe: Recipe, recipe_folder: Path) -> list[DataSummary]:
     """The summary of each table of files that a step reads.
 
     Raises:
-        DataError: a column is missing, a file is damaged, too many rows cannot be used.
+        DataError: a column is missing, a file is damaged, or too many rows cannot be used.
     """
     readers: dict[str, set[str]] = {}
     for step in recipe.steps.values():
@@ -75,16 +75,15 @@ def _look_at(table: FilesData, recipe_folder: Path, name: str, *, texts_only: bo
 
 
 Blocks = Mapping[str, int]
-"""Stack → its number of blocks."""
+"""Stack → number of blocks."""
 
 
 def require_models(recipe: Recipe, recipe_folder: Path) -> None:
-    """Refuse a recipe that names a model folder which could not be read, or blocks that a model
-    does not have.
+    """Check that model folders can be read and that `keep_blocks` exist.
 
     Raises:
         ModelError, ArtifactError: as the step that reads the folder.
-        RecipeError: every `keep_blocks` that is out of range.
+        RecipeError: a `keep_blocks` is out of range; the message lists all.
     """
     for step in recipe.steps.values():
         kind = kind_of(step)
@@ -116,7 +115,7 @@ def _problem(model: ChangedModel, recipe: Recipe, recipe_folder: Path) -> str | 
 
 
 def _blocks_of(word: str, recipe: Recipe, recipe_folder: Path) -> Blocks:
-    """Of a model that a word names; empty: unknown here."""
+    """Numbers of blocks of a model; empty if unknown."""
     if word not in recipe.steps:
         return _counts(_config_of(word, recipe_folder))
     model = getattr(recipe.steps[word], "model", None)

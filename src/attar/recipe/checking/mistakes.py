@@ -1,13 +1,13 @@
-"""From pydantic's errors to sentences: place, what was got, what is allowed, and a near name; and
-the line of a TOML text on which a place is written.
+"""Converts pydantic errors to sentences with place, value, allowed values and a similar name, and
+finds the line of a place in a TOML text.
 
-Pydantic's places carry the tags of unions ("steps", "int8", "quantize", "percentile",
-"weight_bits"). Walking the type beside the place tells a tag from a field, and finds the model
+Pydantic's places include the tags of unions ("steps", "int8", "quantize", "percentile",
+"weight_bits"). Walking the types along the place distinguishes tags from fields and finds the model
 whose field names are allowed there.
 
-Python's TOML parser keeps no positions. A second, shallow reading of headers and `name =` lines
-finds most of them; a place that has no line of its own gets that of the nearest one around it. Text
-inside multi-line strings may mislead it, which costs a wrong line number and nothing else.
+Python's TOML parser does not keep positions. A shallow scan of headers and `name =` lines finds
+most of them; a place without its own line gets the line of the nearest enclosing table or setting.
+Text inside multi-line strings may result in a wrong line number.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from attar.errors import NEAR, did_you_mean
 
 Place = tuple[str | int, ...]
 MAX_MISTAKES = 50
-"""Mistakes spelled out; nobody reads more, and finding a near name costs a millisecond each."""
+"""Maximum number of mistakes described in full; finding a similar name takes a millisecond each."""
 MAX_SHOWN = 60
-"""Characters of a wrong value that are repeated in a message."""
+"""Maximum number of characters of a wrong value in a message."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Spot:
-    """Where a place leads: the place without tags, and the model that owns its last name."""
+    """A resolved place: without tags, and with the model that owns its last name."""
 
     place: Place
     owner: type[BaseModel] | None
     is_choice: bool
-    """The place is a plain union: several members complained about one value."""
+    """Whether the place is a plain union, so that several members report errors for one value."""
 
 
 NearName = Callable[..., str]
@@ -53,8 +53,8 @@ NearName = Callable[..., str]
 
 
 def near_names(known: Sequence[str]) -> NearName:
-    """`did_you_mean` among `known` that looks at each word once, and at no more words than mistakes
-    are spelled out: it compares a word with every name."""
+    """A cached `did_you_mean` among `known`, limited to `MAX_MISTAKES` words because it compares
+    each word with every name."""
 
     @cache
     def near(word: str, cutoff: float) -> str:
@@ -68,7 +68,7 @@ def near_names(known: Sequence[str]) -> NearName:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Names for a message, no more than anyone reads.
+    """Names for a message, shortened if there are many.
 
     Example:
         >>> listed(["a", "b"])
@@ -80,7 +80,7 @@ def listed(names: Iterable[str]) -> str:
 
 
 def explain(error: ValidationError, root: type[BaseModel]) -> list[Mistake]:
-    """Every error as a mistake, those of one plain union merged into one."""
+    """Convert every error to a mistake; errors of one plain union are merged."""
     found: dict[Place, list[str]] = {}
     for detail in error.errors(include_url=False):
         spot = _told_apart(detail, locate(root, detail["loc"]))
@@ -92,19 +92,19 @@ def explain(error: ValidationError, root: type[BaseModel]) -> list[Mistake]:
 
 
 def _told_apart(detail: ErrorDetails, spot: Spot) -> Spot:
-    """For a word that tells members of a union apart, the place of that word."""
+    """For errors of a discriminator, the place of the discriminator field."""
     if detail["type"] != "union_tag_invalid":
         return spot
     return replace(spot, place=(*spot.place, _discriminator(detail.get("ctx", {}))))
 
 
 def _discriminator(context: Mapping[str, Any]) -> str:
-    """The field that tells members apart: named itself, or by a function called like it."""
+    """The discriminator field, given by name or by a function of that name."""
     return str(context["discriminator"]).strip("'()")
 
 
 def shown(value: Any) -> str:
-    """A wrong value as it looks in TOML or JSON, cut when long."""
+    """A wrong value in TOML or JSON syntax, shortened if it is long."""
     text = repr(value) if not isinstance(value, bool) else str(value).lower()
     return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"
 
@@ -146,7 +146,7 @@ def _hint(name: str, owner: type[BaseModel] | None) -> str:
 
 
 def field_names(owner: type[BaseModel]) -> list[str]:
-    """Names a table may use, as written in TOML."""
+    """Names of the settings of a table, as in TOML."""
     return [field.alias or name for name, field in owner.model_fields.items()]
 
 
@@ -174,7 +174,7 @@ def locate(root: type[BaseModel], loc: Sequence[str | int]) -> Spot:
 
 
 def _unwrapped(annotation: Any, part: str | int) -> tuple[Any, bool, bool]:
-    """(type, `part` was the tag of a told-apart union, `part` was the label of a plain one)."""
+    """(type, whether `part` is the tag of a tagged union, or the label of a plain one)."""
     while get_origin(annotation) is Annotated:
         inner, *notes = get_args(annotation)
         if _is_tagged(notes) and get_origin(inner) in (Union, types.UnionType):
@@ -199,8 +199,7 @@ def _is_tagged(notes: Sequence[Any]) -> bool:
 
 
 def _member(union: Any, tag: str) -> Any:
-    """The member of a told-apart union that goes by `tag`: by its Tag, or by the default of a
-    Literal field."""
+    """The member of a tagged union with this tag: by its Tag, or a Literal field's default."""
     for member in get_args(union):
         notes = get_args(member)[1:] if get_origin(member) is Annotated else ()
         if any(isinstance(note, Tag) and note.tag == tag for note in notes):
@@ -215,7 +214,7 @@ def _member(union: Any, tag: str) -> Any:
 
 
 def leaves(annotation: Any) -> list[type[BaseModel]]:
-    """The models that a nested union is made of."""
+    """The models in a nested union."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [leaf for part in get_args(annotation) for leaf in leaves(part)]
@@ -240,20 +239,20 @@ def _item_type(annotation: Any) -> Any:
 
 
 MAX_DEPTH = 64
-"""Nesting of tables and lists in a recipe; the deepest setting there is lies eight deep."""
+"""Maximum nesting of tables and lists in a recipe; actual settings are at most eight deep."""
 NAME = r"(?:[A-Za-z0-9_-]+|\"[^\"\n]*\"|'[^'\n]*')"
 DOTTED = rf"({NAME}(?:[ \t]*\.[ \t]*{NAME}){{0,{MAX_DEPTH}}})"
 ONE_NAME = re.compile(NAME)
 TOO_DEEP = re.compile(
     rf"^[ \t]*\[{{0,2}}[ \t]*(?:{NAME}[ \t]*\.[ \t]*){{{MAX_DEPTH}}}", re.MULTILINE
 )
-"""A dotted name deeper than that: the time Python's parser takes grows with the square of it."""
+"""Matches deeper dotted names, for which the time of Python's parser grows quadratically."""
 HEADER = re.compile(rf"[ \t]*(\[\[?)[ \t]*{DOTTED}[ \t]*\]")
 ASSIGNMENT = re.compile(rf"[ \t]*{DOTTED}[ \t]*=")
 
 
 def written_places(text: str) -> dict[Place, int]:
-    """Place → line (from 1) where it is written first."""
+    """Place → line (from 1) of its first occurrence."""
     lines: dict[Place, int] = {}
     header: Place = ()
     counts: dict[Place, int] = {}
@@ -271,7 +270,7 @@ def written_places(text: str) -> dict[Place, int]:
 
 
 def line_of(place: Place, lines: Mapping[Place, int]) -> int | None:
-    """The line of `place`, or of the nearest table or setting around it; None when there is none.
+    """The line of `place`, or of the nearest enclosing table or setting; None if there is none.
 
     Example:
         >>> lines = written_places("[steps.a]\\nmodel = { form = 'b' }")

@@ -1,4 +1,4 @@
-"""Settings of earlier versions, rewritten as today's before anything else is looked at."""
+"""Converts settings of earlier versions to the current ones, before any other check."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from attar.recipe.checking.references import table_of
 
 
 def renew(content: dict[str, Any]) -> list[Mistake]:
-    """Rewrite `augmentation = "more"` beside `data = "films"` as `data = "more"`, in place.
+    """Replace `data = "films"` and `augmentation = "more"` by `data = "more"`, in place.
 
-    Returns: augment steps that read other data than the step that names them.
+    Returns: mistakes for augment steps whose data differs from that of the step that uses them.
     """
     mistakes: list[Mistake] = []
     steps = table_of(content.get("steps"))
@@ -20,7 +20,7 @@ def renew(content: dict[str, Any]) -> list[Mistake]:
             continue
         table = cast("dict[str, Any]", step)
         word = table.pop("augmentation")
-        if word is None:  # a recipe that an earlier version saved names every setting
+        if word is None:  # recipes saved by earlier versions contain all settings
             continue
         maker = steps.get(word) if isinstance(word, str) else None
         read, own = table_of(maker).get("data"), table.get("data")

@@ -1,8 +1,8 @@
-"""`--set steps.student.epochs=1`: the one way to change a recipe without editing it.
+"""`--set steps.student.epochs=1`: changes a recipe without editing it.
 
-The part after `=` is a TOML value; a plain word needs no quotes. The path must lead into something
-the recipe has: a step that does not exist is a mistake with a near name, while a new setting inside
-a step is left to the schema.
+The part after `=` is a TOML value; a plain word needs no quotes. The path must refer to a table of
+the recipe: an unknown step is a mistake (with a similar name as a hint), while new settings within
+a step are validated by the schema.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from attar.errors import did_you_mean
 from attar.recipe.checking.mistakes import Mistake
 
 NAMED_TABLES = ("data", "steps")
-"""Tables whose entries the user names; a path may not invent an entry by a typo."""
+"""Tables with user-defined entries; an override cannot create a new entry, which may be a typo."""
 TABLES = (*NAMED_TABLES, "sweep")
 PLAIN_WORD = re.compile(r"[^\s\"'\[\]{}=#,][^\"'\[\]{}=#\n]*")
 
 
 def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> list[Mistake]:
-    """Change `content` in place; return what could not be applied."""
+    """Change `content` in place; returns the overrides that cannot be applied."""
     mistakes: list[Mistake] = []
     for text in overrides:
         path, equals, value_text = text.partition("=")
@@ -39,7 +39,7 @@ def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> list[M
 
 
 def _parsed(text: str) -> tuple[Any, str | None]:
-    """The TOML value, and what is wrong with it."""
+    """The TOML value, and an error message if it is invalid."""
     try:
         parsed = tomllib.loads(f"value = {text}")
     except (ValueError, RecursionError) as error:
@@ -52,7 +52,7 @@ def _parsed(text: str) -> tuple[Any, str | None]:
 
 
 def _set(content: dict[str, Any], parts: tuple[str, ...], value: Any) -> str | None:
-    """Put the value in place; return what is in the way."""
+    """Set the value; returns an error message if that is not possible."""
     here: Any = content
     for depth, part in enumerate(parts):
         is_last = depth == len(parts) - 1
@@ -79,7 +79,7 @@ def _set(content: dict[str, Any], parts: tuple[str, ...], value: Any) -> str | N
 
 
 def _invented(table: Mapping[str, Any], parts: tuple[str, ...], depth: int) -> str | None:
-    """Why a table that the recipe does not have may not be made on the way to a setting."""
+    """Why a missing table on the path to a setting cannot be created."""
     part, known = parts[depth], list(table)
     if depth == 0 and part not in TABLES:
         return f"the recipe has no {part!r}{did_you_mean(part, [*known, *TABLES])}"

@@ -1,8 +1,8 @@
-"""What a step refers to: words that name models and words that name data, each with its place.
+"""References of a step: names of models and of data, each with its place in the step's table.
 
-Every part of the engine that follows arrows (relations, graph, keys, sweep) reads places, and
-never knows a step's fields by name. Places are found in the plain table, so that a step with a
-mistake elsewhere still shows what it refers to.
+All parts of the engine that follow references (relations, graph, keys, sweep) use these places and
+do not know the fields of steps by name. Places are looked up in the plain table, so references are
+found even if other settings of the step are invalid.
 """
 
 from __future__ import annotations
@@ -18,25 +18,26 @@ MODEL_MAKERS = ("train", "fold", "quantize", "export")
 
 @dataclass(frozen=True)
 class ModelPlace:
-    """A place of a step's table that holds a model word; `*` stands for every item of a list."""
+    """A place in a step's table that refers to a model; `*` stands for every item of a list."""
 
     place: str
     makers: tuple[str, ...] = MODEL_MAKERS
-    """Kinds of steps whose artifact fits here."""
+    """Kinds of steps whose artifact can be used here."""
     needs_task: bool = False
-    """The model must know its labels; bare pretrained weights do not."""
+    """Whether the model needs a task; bare pretrained weights have none."""
     answers: bool = False
-    """The model must answer something, and not be a base that predicts masked tokens."""
+    """Whether the model must give predictions, so that a base model with a masked language model
+    head is not enough."""
     steps_only: bool = False
-    """The word names what a step made and not a model: a step of this recipe, or the folder that
-    one published."""
+    """Whether only the artifact of a step is allowed: a step of this recipe, or a published
+    folder."""
     tokenizer_only: bool = False
-    """The tokenizer of what the word names is used, which need not have a model."""
+    """Whether only the tokenizer is used, so that no model is needed."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """One word at one place."""
+    """A name at one place."""
 
     place: str
     """Dotted, such as "models.1"."""
@@ -45,20 +46,20 @@ class Reference:
 
 @dataclass(frozen=True)
 class ModelWord(Reference):
-    """A word that is a step's name, a folder, a hub id or a demo model."""
+    """The name of a step, a folder, a hub id or a demo model."""
 
     wanted: ModelPlace
 
     @property
     def read(self) -> tuple[str, bool]:
-        """What is read of a model outside the recipe: its word, and whether only its tokenizer."""
+        """For a model outside the recipe: its name, and whether only its tokenizer is read."""
         return self.word, self.wanted.tokenizer_only
 
 
 def model_references(
     table: Mapping[str, Any], places: Sequence[ModelPlace]
 ) -> tuple[ModelWord, ...]:
-    """Every model word of a step's table.
+    """Every reference to a model in a step's table.
 
     Example:
         >>> [(r.place, r.word) for r in model_references(
@@ -73,7 +74,7 @@ def model_references(
 
 
 def data_references(table: Mapping[str, Any], places: Sequence[str]) -> tuple[Reference, ...]:
-    """Every word of a step's table that must name a `[data.<name>]` table or a step that makes
+    """Every reference to data in a step's table: a `[data.<name>]` table or a step that makes
     rows."""
     return tuple(
         Reference(place, word)
@@ -83,14 +84,14 @@ def data_references(table: Mapping[str, Any], places: Sequence[str]) -> tuple[Re
 
 
 def published_folder(word: str, recipe_folder: Path) -> Path:
-    """The folder of a step of another run that a word names."""
-    # unlike Path's, it leaves the home of an unknown user as it is written
+    """The folder of another run's step."""
+    # unlike Path.expanduser, this keeps ~name of an unknown user unchanged
     return recipe_folder / os.path.expanduser(word)  # noqa: PTH111
 
 
 def table_of(value: Any) -> Mapping[str, Any]:
-    """The value when it is a table, else an empty one."""
-    # A dict is recognized ten times as fast as a Mapping, and nearly always is one.
+    """The value if it is a table, otherwise an empty table."""
+    # Checking for dict is ten times as fast as for Mapping, and nearly always sufficient.
     is_table = isinstance(value, dict) or isinstance(value, Mapping)  # noqa: SIM101
     return cast("Mapping[str, Any]", value) if is_table else {}
 
@@ -109,7 +110,7 @@ def _words_at(value: Any, path: Sequence[str], prefix: str = "") -> Iterator[tup
 
 
 def with_words(table: Mapping[str, Any], replaced: Mapping[str, str | None]) -> dict[str, Any]:
-    """A copy of a step's table with the words at some places replaced.
+    """Copy a step's table with the names at some places replaced.
 
     Example:
         >>> with_words({"model": {"from": "a"}, "models": ["a", "b"]}, {"model.from": "c"})
@@ -122,10 +123,10 @@ def with_words(table: Mapping[str, Any], replaced: Mapping[str, str | None]) -> 
 
 
 def with_value(content: Any, path: Sequence[str], value: Any) -> Any:
-    """A copy of plain data with `value` at a path; missing tables are made.
+    """Copy plain data with `value` set at a path; missing tables are created.
 
     Raises:
-        IndexError, ValueError: the path leads to a position that a list does not have.
+        IndexError, ValueError: the path has an invalid index of a list.
     """
     if not path:
         return value

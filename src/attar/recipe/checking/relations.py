@@ -1,8 +1,7 @@
-"""What a field cannot know about its neighbours: words that must name steps or data, circles,
-gates and sweeps.
+"""Checks relations between fields: references to steps and data, cycles, gates and sweeps.
 
-It reads the plain tables and needs no sound schema, so that one wrong field does not hide a wrong
-reference elsewhere.
+It reads the plain tables and does not need a valid schema, so that one invalid field does not hide
+an invalid reference elsewhere.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ from attar.tasks.table import KINDS
 
 Tables = Mapping[str, Mapping[str, Any]]
 ROW_MAKERS = tuple(run for run, kind in STEPS.items() if kind.rows)
-"""Kinds of steps that may stand where a recipe names data."""
+"""Kinds of steps that can be used as data."""
 SLIP = 0.8
-"""How like a step's name a model word must be to count as a slip of it: "studnt" (0.92) and
-"corpsu" (0.83) are, the hub's "roberta-base" beside a step "roberta" (0.74) is not."""
+"""Minimum similarity to a step's name for a model name to count as a typo: "studnt" (0.92) and
+"corpsu" (0.83) do, the hub's "roberta-base" with a step "roberta" (0.74) does not."""
 
 
 def check_relations(content: Mapping[str, Any], recipe_folder: Path) -> list[Mistake]:
-    """Every relation that does not hold, in the order of the recipe."""
+    """Every violated relation, in the order of the recipe."""
     steps = _tables(content.get("steps"))
     data = _tables(content.get("data"))
     near_step = near_names(list(steps))
@@ -70,7 +69,7 @@ def check_relations(content: Mapping[str, Any], recipe_folder: Path) -> list[Mis
         for reference in kind.data_in(step):
             problem = None
             if kinds.get(reference.word, kind) is None:
-                continue  # what that step makes is unknown; its `run` is the mistake
+                continue  # the step's `run` is invalid, which is reported elsewhere
             if reference.word in makers:
                 inputs[name].append(reference.word)
             elif reference.word not in data:
@@ -88,7 +87,7 @@ def check_relations(content: Mapping[str, Any], recipe_folder: Path) -> list[Mis
 
 
 def _tables(value: Any) -> Tables:
-    """The entries of a table that are tables themselves; the schema speaks about the others."""
+    """The entries of a table that are tables; the schema reports the others."""
     entries = table_of(value).items()
     return {name: table_of(entry) for name, entry in entries if isinstance(entry, Mapping)}
 
@@ -120,7 +119,7 @@ def _model_problem(
         named = (str(each.get("objective")) for each in data.values())
         embeds = any(KINDS[name].embeds for name in named if name in KINDS)
         return _demo_problem(word, wanted.needs_task, embeds=embeds)
-    # Unlike Path's, it leaves the home of an unknown user as it is written.
+    # Unlike Path.expanduser, this keeps ~name of an unknown user unchanged.
     if (recipe_folder / os.path.expanduser(word)).is_dir():  # noqa: PTH111
         return None
     if word in data:
@@ -145,7 +144,7 @@ def _base_problem(word: str, steps: Tables, data: Tables) -> str | None:
 def _published_problem(
     word: str, makers: Sequence[str], recipe_folder: Path, near_step: NearName
 ) -> str | None:
-    """Why a word that names no step of this recipe does not name a fitting step's folder either."""
+    """Why a name that is not a step of this recipe is not a suitable step's folder either."""
     fit = " or ".join(map(repr, makers))
     folder = published_folder(word, recipe_folder)
     if not folder.is_dir():
@@ -164,7 +163,7 @@ def _published_problem(
 def _length_problem(
     word: str, step: Mapping[str, Any], setting: str, families: ModelFamilies
 ) -> str | None:
-    """Why a model cannot read texts of the length that a step has written down."""
+    """Why a model cannot read texts of the length in a step's settings."""
     length: Any = step
     for name in setting.split("."):
         length = table_of(length).get(name)
@@ -189,7 +188,7 @@ def _data_problem(word: str, steps: Tables, near_data: NearName, known: list[str
 
 
 def _corpus_problem(word: str, steps: Tables, data: Tables) -> str | None:
-    """Why a word that leads to rows does not lead to a corpus."""
+    """Why data is not a corpus."""
     if word in steps:
         run = steps[word].get("run")
         found = None if run in CORPUS_MAKERS else f"step {word!r} runs {run!r}"
@@ -205,10 +204,10 @@ def _corpus_problem(word: str, steps: Tables, data: Tables) -> str | None:
 
 
 def _demo_problem(word: str, needs_task: bool, *, embeds: bool) -> str | None:
-    """Why a demo model does not fit a place.
+    """Why a demo model cannot be used at a place.
 
     Args:
-        embeds: the recipe has data for models that embed.
+        embeds: whether the recipe has data for embedding models.
     """
     from attar.models.sources.demo import demo_model
 
@@ -225,7 +224,7 @@ def _demo_problem(word: str, needs_task: bool, *, embeds: bool) -> str | None:
 
 
 CUTS = ("keep_blocks", "hidden_size", "intermediate_size", "num_attention_heads", "ffn")
-"""What a table of a model can ask of another model's parts."""
+"""Settings that derive a student from parts of another model."""
 
 
 def _needs_views(step: Mapping[str, Any]) -> bool:
@@ -235,33 +234,33 @@ def _needs_views(step: Mapping[str, Any]) -> bool:
 
 
 class ModelFamilies:
-    """The config of every model that a recipe names; each word is looked up once."""
+    """Cached configs of the models in a recipe."""
 
     def __init__(self, steps: Mapping[str, Mapping[str, Any]], recipe_folder: Path) -> None:
         self._steps, self._recipe_folder = steps, recipe_folder
         self._configs: dict[str, Mapping[str, Any] | None] = {}
 
     def problem(self, word: str, step: Mapping[str, Any]) -> str | None:
-        """Why a step cannot use a model; None: it can, or nothing is known of it yet. Whether
-        transformers has a type without a row, only the plan can say."""
+        """Why a step cannot use a model; None if it can, or if the model is not known yet. For
+        model types without a table row, only the plan knows whether transformers supports them."""
         model_type = table_of(self.config_of(word)).get("model_type")
         if model_type is None or model_type in FAMILIES or not _needs_views(step):
             return None
         return without_views(str(model_type))
 
     def positions(self, word: str) -> int | None:
-        """Tokens of the longest text that a model can read; None: no limit, or unknown."""
+        """Maximum length of a model in tokens; None: no limit, or unknown."""
         config = self.config_of(word)
         return None if config is None else positions_of(config)
 
     def config_of(self, word: str) -> Mapping[str, Any] | None:
-        """The config of a model; None: unknown. A step's model has that of what it started from,
-        but for its size."""
+        """The config of a model; None: unknown. For the model of a step, it is the config of the
+        model that the step starts from, except for the size."""
         passed: list[str] = []
         written: Mapping[str, Any] = {}
         while word in self._steps and word not in self._configs:
             passed.append(word)
-            self._configs[word] = None  # where the steps go in a circle
+            self._configs[word] = None  # ends the recursion if steps form a cycle
             model = self._steps[word].get("model")
             written = written_config(table_of(model))
             word = str(table_of(model).get("from", "") if isinstance(model, Mapping) else model)
@@ -281,4 +280,4 @@ class ModelFamilies:
             folder = find_model_folder(base)
             return read_config(folder) if (folder / CONFIG_FILE).is_file() else None
         except (AttarError, OSError, ValueError):
-            return None  # the step that reads it first says what is wrong with it
+            return None  # reported by the first step that reads it

@@ -1,7 +1,7 @@
-"""What a selection compares: scores of the same chunks, by a reference that never saw them.
+"""Checks selections: scores must be of the same chunks, by a reference not trained on them.
 
-A reference that was trained on the text it scores knows it by heart, and what teaches most then
-looks easy. The part of a corpus that is reserved for it is never scored.
+A reference that was trained on the text that it scores has memorized it, so the most informative
+chunks would look easy. The part of a corpus that is reserved for the reference is never scored.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ ONE_MODEL = (
 
 
 def check_selections(recipe: Recipe, folder: Path) -> list[Mistake]:
-    """Every selection whose scores cannot be compared, and every part that is not there.
+    """Every selection whose scores cannot be compared, and every part that does not exist.
 
     Args:
-        recipe: with the copies of its sweep, whose settings count too.
-        folder: relative paths start here.
+        recipe: with the sweep expanded, because settings of the copies count too.
+        folder: base folder of relative paths.
     """
     found: dict[tuple[object, ...], Mistake] = {}
     for name, step in recipe.steps.items():
@@ -50,7 +50,7 @@ def check_selections(recipe: Recipe, folder: Path) -> list[Mistake]:
             mistakes = chain(mistakes, _of_prompts(recipe, name, step))
         elif isinstance(step, TokenizeStep):
             mistakes = chain(mistakes, _of_tables(recipe, name, step))
-        for mistake in mistakes:  # copies of a step make the same mistake: it is said of the first
+        for mistake in mistakes:  # copies of a step have the same mistake; report only the first
             kind, copy, *inside = mistake.place
             place = (kind, base_name(str(copy)), *inside)
             found.setdefault(place, Mistake(place, mistake.text))
@@ -58,7 +58,7 @@ def check_selections(recipe: Recipe, folder: Path) -> list[Mistake]:
 
 
 def _of_tables(recipe: Recipe, name: str, step: TokenizeStep) -> Iterator[Mistake]:
-    """Documents are read from tables of texts as a stream; rows and chunks are not documents."""
+    """Data of tokenize steps must be documents in a table; rows and chunks are not documents."""
     for table in STEPS["tokenize"].data_in(step):
         place = ("steps", name, *table.place.split("."))
         if table.word in recipe.steps:
@@ -77,7 +77,7 @@ def _of_tables(recipe: Recipe, name: str, step: TokenizeStep) -> Iterator[Mistak
 
 
 def _of_streams(recipe: Recipe, name: str, step: Config) -> Iterator[Mistake]:
-    """Steps that need rows of a table which is only read as a stream."""
+    """Steps that need the rows of a table that can only be read as a stream."""
     is_reader = isinstance(step, TokenizeStep | EvaluateStep)  # an evaluation reads validation rows
     for reference in kind_of(step).data_in(step):
         if isinstance(recipe.data.get(reference.word), HubData) and not is_reader:
@@ -247,7 +247,7 @@ def _of_reference(
 
 
 def _training_of(recipe: Recipe, word: str) -> Iterator[str]:
-    """The train steps a model comes from, the last one first."""
+    """The train steps that a model comes from, last first."""
     seen: set[str] = set()
     while isinstance(step := recipe.steps.get(word), TrainStep) and word not in seen:
         seen.add(word)
@@ -258,7 +258,7 @@ def _training_of(recipe: Recipe, word: str) -> Iterator[str]:
 def _scored_text_it_saw(
     recipe: Recipe, folder: Path, step: object, corpus: str, scored: str
 ) -> str | None:
-    """What a train step reads of the scored part; None: nothing."""
+    """The scored text that a train step reads; None if none."""
     assert isinstance(step, TrainStep)
     word = step.data_name
     read = recipe.steps.get(word)
@@ -279,33 +279,33 @@ def _scored_text_it_saw(
 
 
 def _origin(recipe: Recipe, word: str) -> str:
-    """The corpus or the table that chunks are selected from, or written from."""
+    """The corpus or table that chunks are selected or generated from."""
     seen: set[str] = set()
     while isinstance(step := recipe.steps.get(word), SelectStep | GenerateStep):
         if word in seen:
-            break  # in a circle, which is said elsewhere
+            break  # a cycle, reported elsewhere
         seen.add(word)
         word = step.data
     return word
 
 
 def _corpus_of(recipe: Recipe, folder: Path, word: str) -> tuple[str | None, bool]:
-    """What tells a corpus from others, equal for copies of one; and whether the word names a
-    selection of another run, from it. None: it is not a corpus, or is not there."""
+    """An identifier of a corpus, equal for copies, or None if it is not a corpus or does not exist;
+    and whether the name refers to a selection of another run."""
     table = recipe.data.get(word)
     if not isinstance(table, CorpusData):
         return (word if isinstance(recipe.steps.get(word), TokenizeStep) else None), False
-    from attar.data.corpus.published import open_published  # which loads numpy
+    from attar.data.corpus.published import open_published  # imports numpy
 
     try:
         found = open_published(table.path, folder, table.corpus)
     except AttarError:
-        return None, False  # said elsewhere
+        return None, False  # reported elsewhere
     return found.corpus_fingerprint, found.is_selection
 
 
 def _same_texts(recipe: Recipe, folder: Path, one: str, other: str) -> bool:
-    """Whether two data tables have the same texts: limits and answers do not count."""
+    """Whether two data tables have the same texts, ignoring limits and labels."""
     if one == other:
         return True
     first, second = recipe.data.get(one), recipe.data.get(other)
@@ -321,11 +321,11 @@ def _same_texts(recipe: Recipe, folder: Path, one: str, other: str) -> bool:
 
 
 def _files_of(table: TextConfig, folder: Path) -> set[Path]:
-    """The files of training texts, as they lie; none: they are elsewhere, or not there."""
+    """The files of training texts; empty if they are elsewhere or missing."""
     from attar.data.fingerprint import data_files
 
     try:
         files = data_files(table, folder) or {}
     except AttarError:
-        return set()  # said elsewhere
+        return set()  # reported elsewhere
     return {file.resolve() for file in files.get("train", ())}

@@ -1,10 +1,11 @@
-"""The JSON schema of a recipe, made from the config classes alone.
+"""The JSON schema of a recipe, generated from the config classes.
 
-pydantic derives names, types, bounds and defaults. What a setting means is the docstring below its
-field, read from the source when it is needed: parsing it on every import would slow `attar check`.
-Three things differ from what pydantic writes. TOML has no null, so a setting that may be None is
-one that may be left out ("not set"). The word that tells tables apart (`run`, `method`, `source`,
-`kind`) is required, as in a check. A class is described by the first paragraph of its docstring.
+pydantic derives names, types, bounds and defaults. The description of a setting is the docstring
+below its field. It is read from the source only when needed, because parsing on every import would
+slow down `attar check`.
+There are three differences from pydantic's schema. TOML has no null, so a setting that can be None
+can be left out ("not set"). The discriminator of a table (`run`, `method`, `source`, `kind`) is
+required. A class is described by the first paragraph of its docstring.
 Relations between tables (is this word a step?) are left to `attar check`. Imports no torch.
 """
 
@@ -27,15 +28,15 @@ from attar.recipe.schema import Recipe
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 TAGS = ("run", "source", "kind", "method", "study")
-"""Words that tell tables of one place apart."""
+"""Discriminators of tables."""
 USUAL_STUDY = "outliers"
-"""An analyze step that names no study."""
+"""Default study of an analyze step."""
 NO_VALUE = object()
 
 
 @cache
 def recipe_schema() -> dict[str, Any]:
-    """The schema that a recipe, parsed from TOML, has to satisfy."""
+    """The JSON schema of a recipe parsed from TOML."""
     return {"$schema": DIALECT} | Recipe.model_json_schema(schema_generator=_OfRecipes)
 
 
@@ -74,7 +75,7 @@ def meaning_of(owner: type[BaseModel]) -> str:
 
 
 def field_meanings(owner: type[BaseModel]) -> dict[str, str]:
-    """Field → the docstring below it, those of base classes too."""
+    """Field → the docstring below it, including fields of base classes."""
     bases = [base for base in reversed(owner.__mro__) if issubclass(base, BaseModel)]
     found: dict[str, str] = {}
     for base in bases[1:]:
@@ -84,7 +85,7 @@ def field_meanings(owner: type[BaseModel]) -> dict[str, str]:
 
 @cache
 def _docstrings_of_module(module: str) -> dict[str, dict[str, str]]:
-    """Class → field → docstring, of every class at the top of a module."""
+    """Class → field → docstring, for every top-level class of a module."""
     tree = ast.parse(inspect.getsource(sys.modules[module]))
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     return {node.name: dict(_documented(node.body)) for node in classes}
@@ -99,7 +100,7 @@ def _documented(body: list[ast.stmt]) -> Iterator[tuple[str, str]]:
 
 
 def _one_line(text: str) -> str:
-    """A docstring for readers of TOML, which has no None.
+    """Adapt a docstring to TOML, which has no None.
 
     Example:
         >>> _one_line("Dropout;\\n    None: the model's. None and no steps: 3.")

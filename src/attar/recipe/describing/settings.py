@@ -1,8 +1,8 @@
-"""Every setting of a recipe in words: what `attar explain` prints and the settings reference shows.
+"""Descriptions of all settings of a recipe, for `attar explain` and the settings reference.
 
-A topic is one table of a recipe: a step, a data source, a loss, a method. Several classes of one
-`run` (the methods of quantize) are one topic of what they share, with a part for each. All of it is
-read off the JSON schema, so nothing here is written by hand. Imports no torch.
+A topic is one table of a recipe: a step, a data source, a loss, a method. Classes with the same
+`run` (the methods of quantize) form one topic with their common settings and a part for each class.
+Everything is generated from the JSON schema. Imports no torch.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ ORDER = {
     form.__name__: number
     for number, form in enumerate(leaf for union in UNIONS for leaf in leaves(union))
 }
-"""Class → its place in the unions of the config, which is the order of the reference."""
+"""Class → its position in the unions of the config, which determines the order of the reference."""
 PLACES = {
     "run": ("Steps", '[steps.<name>] with run = "{}"'),
     "source": ("Data", '[data.<name>] with source = "{}"'),
     "kind": ("Losses", '[[steps.<name>.losses]] with kind = "{}"'),
 }
-"""Word that tells tables apart → heading of its topics, and where such a table stands."""
+"""Discriminator → heading of its topics, and the place of such a table in a recipe."""
 WHOLE = "The whole recipe"
 TYPES = {"integer": "integer", "number": "number", "string": "text", "boolean": "true or false"}
 BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 NO_BOUND = 2**53
-"""A limit beyond this is a computer's, and says nothing to a reader."""
+"""Limits above this are technical and are not shown."""
 COUNTED = {"minItems": "at least {} of them", "maxItems": "at most {} of them"}
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One name of a table."""
+    """One setting of a table."""
 
     name: str
     values: str
-    """What it may be, in words."""
+    """Description of the allowed values."""
     default: str
-    """"default 256", as TOML writes it; "required"; "": it may be left out."""
+    """"default 256", in TOML syntax; "required"; or "" if it is optional."""
     meaning: str
 
 
@@ -58,15 +58,15 @@ class Topic:
     """One table of a recipe."""
 
     word: str
-    """What `attar explain` calls it."""
+    """Its name in `attar explain`."""
     heading: str
-    """Topics of one kind share it."""
+    """Heading that topics of one kind share."""
     place: str
-    """Where it stands in a recipe."""
+    """Its place in a recipe."""
     meaning: str
     settings: tuple[Setting, ...]
     parts: tuple[Topic, ...] = ()
-    """Tables inside it, and methods that add settings to it."""
+    """Nested tables, and methods with additional settings."""
 
 
 @cache
@@ -85,10 +85,10 @@ def topics() -> Mapping[str, Topic]:
 
 
 def explained(word: str) -> list[Topic]:
-    """The topic of a word; of a setting's name, that setting in each topic which has it.
+    """The topic with this name; for the name of a setting, that setting in each topic that has it.
 
     Raises:
-        UsageError: neither goes by this word.
+        UsageError: there is no topic or setting with this name.
     """
     known = topics()
     if word in known:
@@ -110,7 +110,7 @@ def explained(word: str) -> list[Topic]:
 
 
 def _by_word(tag: str) -> dict[str, list[dict[str, Any]]]:
-    """Value of the tag → the tables that carry it."""
+    """Value of the discriminator → its tables."""
     found: dict[str, list[dict[str, Any]]] = {}
     defined = recipe_schema()["$defs"]
     for table in sorted(defined.values(), key=lambda table: ORDER.get(table["title"], 0)):
@@ -120,7 +120,7 @@ def _by_word(tag: str) -> dict[str, list[dict[str, Any]]]:
 
 
 def _merged(word: str, heading: str, place: str, tables: Sequence[dict[str, Any]]) -> Topic:
-    """One topic of the tables that share a word: their common settings, and a part for each."""
+    """One topic for the tables with the same name: their common settings, and a part for each."""
     first, *others = tables
     if not others:
         return _topic(word, heading, place, first)
@@ -144,7 +144,7 @@ def _merged(word: str, heading: str, place: str, tables: Sequence[dict[str, Any]
 
 
 def _shared_meaning(names: Sequence[str]) -> str:
-    """What the nearest common base of some classes says of itself."""
+    """Description of the nearest common base class."""
     first, *others = (form for form in leaves(StepConfig) if form.__name__ in names)
     shared = (base for base in first.__mro__ if all(issubclass(form, base) for form in others))
     return meaning_of(next(shared))
@@ -172,7 +172,7 @@ def _topic(word: str, heading: str, place: str, table: Mapping[str, Any]) -> Top
 
 
 def _meaning(setting: Mapping[str, Any]) -> str:
-    """Its own, or that of the one table it may be."""
+    """The description of a setting, or of the only table that it can be."""
     tables = [table.get("description", "") for table in _tables(setting)]
     return setting.get("description") or (tables[0] if len(tables) == 1 else "")
 
@@ -186,7 +186,7 @@ def _default(setting: Mapping[str, Any], is_required: bool) -> str:
 
 
 def _tables(setting: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The untagged tables that a setting may be, at any depth of lists and choices."""
+    """The untagged tables that a setting can be, at any depth of lists and unions."""
     if "$ref" in setting:
         table = _defined(setting)
         if not _tag(table):
@@ -205,14 +205,14 @@ def _defined(setting: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tag(table: Mapping[str, Any]) -> str:
-    """The last word that tells this table from others; "": none does."""
+    """The last discriminator value of this table; "" if there is none."""
     properties = table["properties"]
     words = [properties[tag]["const"] for tag in TAGS if "const" in properties.get(tag, {})]
     return words[-1] if words else ""
 
 
 def _values(setting: Mapping[str, Any]) -> str:
-    """What a setting may be, in words."""
+    """Description of the allowed values of a setting."""
     if "$ref" in setting:
         return _tag(_defined(setting)) or "a table"
     if choices := setting.get("anyOf") or setting.get("oneOf"):

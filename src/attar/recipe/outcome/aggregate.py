@@ -1,8 +1,8 @@
-"""Mean, standard deviation, maximum and n of every number that a sweep measured several times.
+"""Mean, standard deviation, maximum and n of every metric over the runs of a sweep.
 
-The result has the form of a step's metrics with each number replaced by its statistics, so that
-`scores.int8.accuracy` is found by the same path as without a sweep. A quantity that carries its own
-interval ({"value", "ci95", "n"}) counts by its value; lists are left out.
+The result has the structure of a step's metrics with each number replaced by its statistics, so
+`scores.int8.accuracy` has the same path as without a sweep. For a metric with an interval
+({"value", "ci95", "n"}), the value is used; lists are left out.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def aggregated(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         >>> aggregated([{"loss": 1.0}, {"loss": 2.0}])
         {'loss': {'mean': 1.5, 'sd': 0.7071067811865476, 'max': 2.0, 'n': 2}}
     """
-    # copies' names inside metrics (models by name) as the names written in the recipe
+    # replace the names of copies inside metrics by the names in the recipe
     plain = [{base_name(name): value for name, value in run.items()} for run in runs]
     names = dict.fromkeys(name for run in plain for name in run)
     found: dict[str, Any] = {}
@@ -51,7 +51,7 @@ def aggregated(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def means(statistics_tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Only the means, in the form of metrics: what gates look at."""
+    """Only the means, in the structure of metrics, for gates."""
     return {
         name: inner["mean"] if set(inner) == {"mean", "sd", "max", "n"} else means(inner)
         for name, inner in statistics_tree.items()
@@ -59,8 +59,8 @@ def means(statistics_tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_sweep(expanded: Expanded, folder: Path) -> dict[str, Any]:
-    """Write the statistics of every multiplied step that is published, and its methods held
-    against each other over seeds; return the means."""
+    """Write the statistics of every published step of the sweep, and the comparison of methods over
+    seeds; returns the means."""
     if expanded.recipe.sweep is None:
         (folder / SWEEP_FILE).unlink(missing_ok=True)
         return {}

@@ -1,11 +1,11 @@
-"""The last lines of every run and of every single step: what was found, and what to do next.
+"""The final output of a run or of a single step: results, and what to do next.
 
-They are read off the same records as the report's first page (`report.sections`), so that the
-terminal and the page never tell two stories.
+It uses the same records as the first page of the report (`report.sections`), so both are
+consistent.
 
-    what each step measured      of a recipe a line a step, of a single step a table
-    models side by side          quality with its interval, latency, size; zero-shot tasks
-    verdict, what to deploy      as on the page
+    results of each step         one line per step of a recipe, or a table for a single step
+    comparison of models         quality with its interval, latency, size; zero-shot tasks
+    verdict, what to deploy      as in the report
     next: attar predict …
 """
 
@@ -44,16 +44,16 @@ FACTS: Mapping[str, tuple[str, ...]] = {
     "quantize": ("method", *BITS, "mean_sqnr_db", "size_mib"),
     "export": ("format", "parity.label_flips", "parity.relative_error", "size_mib"),
 }
-"""Kind of step → metrics that are said when a run ends."""
+"""Kind of step → metrics to print at the end of a run."""
 MOST_ROWS = 12
-"""Of a study's first table."""
+"""Maximum number of rows of a study's first table."""
 FATES = {
     "among the highest": "trimmed",
     "too short": "too short",
     "near duplicate": "near duplicates",
     "could not be scored": "without a score",
 }
-"""Of a selection's chunks: why they were set aside → how it is said."""
+"""Reason why chunks of a selection were set aside → description."""
 NEXT: Mapping[str, str] = {
     "tokenize": "attar peek {step}",
     "select": "attar peek {step} --best",
@@ -67,11 +67,11 @@ NEXT: Mapping[str, str] = {
     "evaluate": "attar report {run}",
     "extrapolate": "attar report {run}",
 }
-"""Kind of the last step → the command that continues from what it made."""
+"""Kind of the last step → suggested next command."""
 
 
 def figures_of(run: str, metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """A step's most telling figures, named; [] for kinds of steps without any."""
+    """The main figures of a step with their names; [] if its kind has none."""
     flat = flattened(dict(metrics))
     found = (
         pair
@@ -82,14 +82,14 @@ def figures_of(run: str, metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _text(value: Any) -> str:
-    """A figure; "" for what is none."""
+    """Format a figure; "" for other values."""
     if isinstance(value, float):
         return f"{value:,.3f}"
     return f"{value:,}" if isinstance(value, int) else value if isinstance(value, str) else ""
 
 
 def first_quality(model: Mapping[str, Any]) -> tuple[str, float] | None:
-    """The leading metric of those that carry their own value."""
+    """The first metric that has a value with an interval."""
     for name in leading_first(model):
         value = table_of(model[name]).get("value")
         if isinstance(value, int | float):
@@ -98,11 +98,11 @@ def first_quality(model: Mapping[str, Any]) -> tuple[str, float] | None:
 
 
 def _figures(name: str, value: Any) -> list[tuple[str, Any]]:
-    """A metric, or what is said of a table of them."""
+    """A metric, or the figures of a table of metrics."""
     if not isinstance(value, Mapping):
         return [(name, value)]
     inside = cast("Mapping[str, Any]", value)
-    if name == "validation":  # the first one chose the weights
+    if name == "validation":  # the first metric selected the checkpoint
         return [(f"{name} {metric}", inside[metric]) for metric in list(inside)[:1]]
     if name == "fates":
         return [(words, inside[fate]) for fate, words in FATES.items() if inside.get(fate)]
@@ -110,7 +110,7 @@ def _figures(name: str, value: Any) -> list[tuple[str, Any]]:
 
 
 def findings(made: Sequence[Made], recipe: Mapping[str, Any]) -> list[str]:
-    """What the steps of a run found, as lines; of a single step its own figures as a table."""
+    """The results of a run's steps as lines; for a single step its figures as a table."""
     compared, asked = comparisons(made), zero_shots(made)
     judged = gates(made, recipe)
     lines = [line for each in compared for line in _comparison(each)]
@@ -126,14 +126,14 @@ def findings(made: Sequence[Made], recipe: Mapping[str, Any]) -> list[str]:
 
 
 def next_command(made: Sequence[Made], recipe: Mapping[str, Any], folder: Path) -> str:
-    """The command that continues from here; "" where there is none."""
+    """The suggested next command; "" if there is none."""
     judged = gates(made, recipe)
     if any(gate.is_met is False for gate in judged):
-        return ""  # what to try is said instead
+        return ""  # the verdict says what to try
     product = headline(made, comparisons(made), judged).product
     deployed = [s for s in made if s.run == "export" and s.metrics.get("format") in DEPLOYED]
     wanted = [step for step in deployed if step.name == product] or deployed or made
-    for step in wanted[-1:]:  # a report ends the run, and its page is named already
+    for step in wanted[-1:]:  # a report is the end of the run, and its path is already printed
         places = {"step": folder / step.name, "run": folder}
         shown = {name: shlex.quote(str(place)) for name, place in places.items()}
         return NEXT.get(step.run, "").format(**shown)
@@ -141,7 +141,7 @@ def next_command(made: Sequence[Made], recipe: Mapping[str, Any], folder: Path) 
 
 
 def _comparison(comparison: Comparison) -> list[str]:
-    """Every model with its qualities, latency and size."""
+    """All models with their quality, latency and size."""
     shape = next(iter(comparison.shapes), None)
     most = next((row.most_at_once for row in comparison.families if row.most_at_once), None)
     columns: dict[str, list[str]] = {"model": [row.name for row in comparison.families]}
@@ -185,7 +185,7 @@ def _zero_shot(found: ZeroShot) -> list[str]:
 
 
 def _single(step: Made) -> list[str]:
-    """The figures of one step, and of a study its facts and its first table."""
+    """The figures of one step; for a study its facts and its first table."""
     pairs = [*figures_of(step.run, step.metrics)]
     lines: list[str] = []
     for study in studies([step]):

@@ -1,4 +1,4 @@
-"""Gates: promises about numbers, looked at after every step has run and everything is saved."""
+"""Gates: conditions on metrics, checked after all steps have run and everything is saved."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ GATES_FILE = "gates.json"
 
 @dataclass(frozen=True)
 class GateOutcome:
-    """One gate and the numbers it was decided by."""
+    """One gate with its measured value and limit."""
 
     metric: str
     value: float | None
-    """None: it could not be measured, as the accuracy of no rows."""
+    """None if it is undefined, such as the accuracy of no rows."""
     allowed: str
-    """What would have passed, in words: "at least 0.9"."""
+    """The condition in words: "at least 0.9"."""
     passed: bool
 
     @property
@@ -37,10 +37,10 @@ class GateOutcome:
 def check_gates(
     gates: Sequence[Gate], metrics: Mapping[str, Mapping[str, Any]], folder: Path
 ) -> list[GateOutcome]:
-    """Decide every gate and write `gates.json`.
+    """Check every gate and write `gates.json`.
 
     Raises:
-        RecipeError: a path leads to no number; the message lists what is there.
+        RecipeError: a path does not refer to a number; the message lists the existing ones.
     """
     if not gates:
         (folder / GATES_FILE).unlink(missing_ok=True)
@@ -51,7 +51,7 @@ def check_gates(
 
 
 def require_gates(outcomes: Sequence[GateOutcome]) -> None:
-    """Raise `GateMissedError` with the numbers when one was missed."""
+    """Raise `GateMissedError` with the numbers if a gate is missed."""
     missed = [outcome.sentence for outcome in outcomes if not outcome.passed]
     if missed:
         raise GateMissedError(
@@ -62,7 +62,7 @@ def require_gates(outcomes: Sequence[GateOutcome]) -> None:
 
 def _outcomes(gate: Gate, metrics: Mapping[str, Mapping[str, Any]]) -> list[GateOutcome]:
     value = metric_at(gate.metric, metrics)
-    measured = math.nan if value is None else value  # which keeps no limit
+    measured = math.nan if value is None else value  # NaN fails every limit
     found: list[GateOutcome] = []
     if gate.at_least is not None:
         passed = keeps_limits(measured, at_least=gate.at_least)
@@ -81,9 +81,9 @@ def _outcomes(gate: Gate, metrics: Mapping[str, Mapping[str, Any]]) -> list[Gate
 
 
 def metric_at(path: str, metrics: Mapping[str, Mapping[str, Any]]) -> float | None:
-    """The number at a dotted path: a step, then names inside its metrics; None: it has no value.
+    """The number at a dotted path of a step and names within its metrics; None if undefined.
 
-    `models` and a final `value` may be left out. A name with dots is found: the longest that fits.
+    `models` and a final `value` can be omitted. Names can contain dots: the longest match is used.
 
     Example:
         >>> scores = {"models": {"int8": {"accuracy": {"value": 0.9, "n": 100}}}}
@@ -109,7 +109,7 @@ def metric_at(path: str, metrics: Mapping[str, Mapping[str, Any]]) -> float | No
 
 
 def read_gates(folder: Path) -> list[GateOutcome]:
-    """The outcomes a run wrote; none when it has no gates or did not get there."""
+    """Read the outcomes of a run's gates; empty if it has none or did not get that far."""
     if not (folder / GATES_FILE).is_file():
         return []
     try:

@@ -1,7 +1,7 @@
-"""What a run folder holds: which steps are done, which is being made, and what they measured.
+"""Status of a run folder: which steps are done or running, and their main metrics.
 
-Read from the folder alone, without its lock and without computing keys, so it answers at once and
-disturbs no run. A step is judged by the key the last run gave it.
+It only reads the folder, without its lock and without computing keys, so it is fast and does not
+disturb a run. A step's state is determined by the key from the last run.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ MAIN_METRICS = (
     "size_mib",
     "num_params",
 )
-"""Numbers shown of a step that is not an evaluation, where it has them."""
+"""Preferred metrics to show for steps other than evaluations."""
 FEW = 3
-"""Numbers shown of a step that has none of those."""
+"""Number of metrics to show for a step that has none of the preferred ones."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +49,15 @@ class StepStatus:
     name: str
     run: str
     state: State
-    """outdated: made from other settings or data than the run wants now. interrupted: begun,
-    not finished, and not running. damaged: its result.json cannot be read, or a file is not as it
-    was written."""
+    """outdated: made from other settings or data than the current ones. interrupted: started but
+    not finished, and not running. damaged: its result.json cannot be read, or a file was changed.
+    """
     key: str | None = None
     seconds: float | None = None
     metrics: Mapping[str, float] = field(default_factory=dict[str, float])
-    """The main numbers, by dotted name."""
+    """The main metrics, by dotted name."""
     problem: str = ""
-    """What is damaged, and what to do."""
+    """Description of the damage, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,13 @@ class Status:
     name: str
     folder: Path
     holder: Holder | None
-    """Who is running it now."""
+    """The process that is running it."""
     steps: tuple[StepStatus, ...]
     gates: tuple[GateOutcome, ...]
     now: str
-    """The piece of work at hand, and how long it will take; "" where nothing is running."""
+    """The current work and its remaining time; "" if nothing is running."""
     crash: Path | None
-    """The traceback of the last run, when it ended with a bug."""
+    """File with the traceback of the last run, if it crashed."""
 
     def as_json(self) -> dict[str, Any]:
         crash = None if self.crash is None else str(self.crash)
@@ -92,7 +92,7 @@ class Status:
         return "\n".join(map(for_terminal, lines))
 
     def require_whole(self) -> None:
-        """Raises ArtifactError: the files of a step are damaged."""
+        """Raises: ArtifactError if files of a step are damaged."""
         if damaged := [step.name for step in self.steps if step.state == "damaged"]:
             steps = (
                 f"{len(damaged)} of {len(self.steps)} steps {'is' if len(damaged) == 1 else 'are'}"
@@ -120,7 +120,7 @@ def status_of(folder: Path, *, every_byte: bool = False) -> Status:
     """The status of the run in `folder`.
 
     Args:
-        every_byte: read every byte of the finished steps and compare it with their manifests.
+        every_byte: read all files of the finished steps and compare them with their manifests.
     Raises:
         UsageError: the folder is not that of a run.
     """
@@ -170,7 +170,7 @@ def _step(
 
 
 def main_metrics(result: Result) -> dict[str, float]:
-    """The numbers worth a line: every model's quality for an evaluation, else the top ones.
+    """The main metrics: the quality of every model for an evaluation, otherwise the first ones.
 
     Example:
         >>> made = Result("int8", "quantize", "k", metrics={"weight_bits": 8, "size_mib": 2.5})

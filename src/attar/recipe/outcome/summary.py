@@ -1,5 +1,5 @@
-"""What a run has to say at its end: every step with what became of it, methods held against each
-other over the seeds of a sweep, and every gate."""
+"""Summary of a run: the outcome of every step, comparisons of methods over the seeds of a sweep,
+and every gate."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class StepSummary:
     key: str
     reused: bool
     seconds: float
-    """Of the run that made the artifact, also when it was reused."""
+    """Duration of the run that made the artifact, even if it was reused."""
     folder: Path
     metrics: Mapping[str, Any] = field(repr=False)
 
     @property
     def facts(self) -> str:
-        """Its most telling counts, after a space; "" for kinds of steps without any."""
+        """Main counts of the step, preceded by a space; "" if its kind has none."""
         said = [f"{name} {text}" for name, text in figures_of(self.run, self.metrics)]
         return f"  {', '.join(said)}" if said else ""
 
@@ -40,22 +40,22 @@ class RunSummary:
     steps: tuple[StepSummary, ...]
     gates: tuple[GateOutcome, ...] = ()
     found: tuple[str, ...] = ()
-    """The figures of the run, for people: `findings`."""
+    """The results of the run as text, from `findings`."""
     next: str = ""
-    """The command that continues from here."""
+    """The suggested next command."""
 
     def metrics(self, step: str) -> Mapping[str, Any]:
         return next(summary.metrics for summary in self.steps if summary.name == step)
 
     @property
     def comparisons(self) -> tuple[SeedComparison, ...]:
-        """Methods over the seeds of a sweep; none without one."""
+        """Comparisons of methods over the seeds of a sweep; empty without one."""
         return seed_comparisons(
             {step.name: step.metrics for step in self.steps if step.run == "evaluate"}
         )
 
     def require_gates(self) -> None:
-        """Raise `GateMissedError` with the numbers when a gate was missed."""
+        """Raise `GateMissedError` with the numbers if a gate is missed."""
         require_gates(self.gates)
 
     def as_json(self) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class RunSummary:
         lines += [line for comparison in self.comparisons for line in comparison.lines]
         lines += [f"gate {'passed' if g.passed else 'MISSED'}: {g.sentence}" for g in self.gates]
         places = [f"all in {self.folder}"]
-        if is_single:  # the next verb reads what the step made, not the run
+        if is_single:  # the next command reads the step's artifact, not the run
             places[-1] += f", made: {self.steps[0].folder}"
         pages = [step.folder / "index.html" for step in self.steps if step.run == "report"]
         places += [f"report: {page}" for page in pages]

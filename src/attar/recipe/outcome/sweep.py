@@ -1,13 +1,13 @@
-"""A sweep multiplies steps: one copy for each value, and of everything that depends on them.
+"""Expands a sweep: one copy of each step per value, and of all steps that depend on it.
 
     [sweep] steps = ["student"], seed = [0, 1]
     teacher ─► student ─► int8        becomes        teacher ─┬► student@seed=0 ─► int8@seed=0
                                                               └► student@seed=1 ─► int8@seed=1
 
-Several settings make every combination. A step is copied only for the settings that reach it, its
-own and those of what it reads, so that nothing is made twice. `seed` or `calibration.examples`
-belongs to every step listed; `int8.weight_bits` to the step it names. Reports are not multiplied,
-and words that name models do not vary: which step reads which stays as written.
+Several settings give all combinations. A step is copied only for settings of its own and of the
+steps that it reads, so nothing is computed twice. `seed` or `calibration.examples` applies to all
+listed steps; `int8.weight_bits` only to the step int8. Reports are not copied, and references to
+models cannot be swept, so the dependencies between steps stay as written.
 """
 
 from __future__ import annotations
@@ -34,31 +34,31 @@ from attar.recipe.steps import STEPS, StepKind, kind_of, makes_rows, run_of, ste
 from attar.report.reading import VARIANT_MARK
 
 MAX_LABEL, MAX_VALUE_LABEL = 100, 40
-"""Characters of a copy's label and of a value in it; a longer one is cut and gets a hash, because
-it names a folder."""
+"""Maximum length of a copy's label, and of a value in it. Longer ones are shortened and get a hash,
+because they are names of folders."""
 UNCUT = frozenset({"seed", "data"})
-"""Settings whose part of a label is never cut."""
+"""Settings whose part of a label is never shortened."""
 MAX_COPIES = 1000
-"""Combinations of a sweep; more is a slip of the pen."""
+"""Maximum number of combinations of a sweep; more are probably a mistake."""
 NOT_IN_FOLDER_NAMES = re.compile(r"[^A-Za-z0-9_.+=,-]+")
 
 Choice = tuple[tuple[str, Any], ...]
-"""One value for each of some settings."""
+"""(setting, value) pairs of one combination."""
 
 
 @dataclass(frozen=True)
 class Expanded:
-    """A recipe whose sweep was written out, and what each of its steps was before."""
+    """A recipe with its sweep expanded, and the origin of each step."""
 
     written: Recipe
     recipe: Recipe
-    """With every copy among its steps."""
+    """The recipe with all copies among its steps."""
     origins: Mapping[str, str]
-    """Step → the step of the written recipe that it is a copy of (itself, when not multiplied)."""
+    """Step → the step of the original recipe that it is a copy of, or itself."""
 
     @property
     def multiplied(self) -> dict[str, list[str]]:
-        """Written step → its copies, for those that the sweep multiplied."""
+        """Step of the original recipe → its copies, for steps that were copied."""
         copies: dict[str, list[str]] = {}
         for name, origin in self.origins.items():
             if name != origin:
@@ -67,10 +67,10 @@ class Expanded:
 
 
 def expand(recipe: Recipe, kinds: Mapping[str, StepKind] = STEPS) -> Expanded:
-    """Write every copy out; without a sweep, the recipe itself.
+    """Expand the sweep; without a sweep, the recipe is unchanged.
 
     Raises:
-        ValidationError: a value does not fit its setting; `check_sweep` finds this beforehand.
+        ValidationError: a value is invalid for its setting; `check_sweep` finds this earlier.
     """
     if recipe.sweep is None:
         return Expanded(recipe, recipe, {name: name for name in recipe.steps})
@@ -95,7 +95,7 @@ def expand(recipe: Recipe, kinds: Mapping[str, StepKind] = STEPS) -> Expanded:
 
 
 def check_sweep(recipe: Recipe) -> list[Mistake]:
-    """Steps and settings of the sweep that do not exist, and values that do not fit."""
+    """Steps and settings of the sweep that do not exist, and invalid values."""
     if recipe.sweep is None:
         return []
     mistakes = [
@@ -132,7 +132,7 @@ def _step_problem(recipe: Recipe, name: str) -> str | None:
 
 
 def _misfit(recipe: Recipe, name: str, setting: str, value: Any) -> str | None:
-    """Why one value cannot be put into one step."""
+    """Why a value is invalid for a setting of a step."""
     assert recipe.sweep is not None
     step = recipe.steps[name]
     inside = _inside(recipe.sweep, setting)
@@ -157,15 +157,15 @@ def _misfit(recipe: Recipe, name: str, setting: str, value: Any) -> str | None:
 
 
 def _written(step: Config) -> dict[str, Any]:
-    """A step's table as far as it was written: defaults may differ between methods."""
+    """The explicitly set part of a step's table, because defaults can differ between methods."""
     table = step.model_dump(mode="json", by_alias=True, exclude_unset=True)
     return {**table, "run": run_of(step)}
 
 
 @cache
 def _holder() -> type[Config]:
-    """A model with one field, the union of steps: it gives `explain` the places to walk. Made when
-    a recipe has a sweep, because making it takes as long as all other checks."""
+    """A pydantic model with one field, the union of steps, for `explain`. Created only if a recipe
+    has a sweep, because that takes as long as all other checks."""
 
     class Holder(Config):
         step: StepConfig
@@ -179,19 +179,19 @@ def _validated(table: Mapping[str, Any]) -> Config:
 
 
 def _targets(sweep: Sweep, setting: str) -> tuple[str, ...]:
-    """The steps a setting belongs to."""
+    """The steps that a setting applies to."""
     first, dot, _ = setting.partition(".")
     return (first,) if dot and first in sweep.steps else sweep.steps
 
 
 def _inside(sweep: Sweep, setting: str) -> str:
-    """The setting's place inside a step."""
+    """The place of a setting within a step."""
     first, dot, rest = setting.partition(".")
     return rest if dot and first in sweep.steps else setting
 
 
 def _reach(recipe: Recipe, sweep: Sweep, kinds: Mapping[str, StepKind]) -> dict[str, list[str]]:
-    """Step → the settings that change it or something it reads, in the order of the sweep."""
+    """Step → the swept settings that affect it directly or through its inputs, in their order."""
     inputs = inputs_of(recipe.steps, kinds)
     found: dict[str, set[str]] = {}
     for name in in_order(inputs):
@@ -209,8 +209,9 @@ def _choices(sweep: Sweep, settings: Iterable[str]) -> list[Choice]:
 
 
 def _label(sweep: Sweep, choice: Choice) -> str:
-    """What is appended to the name of a copy: "@seed=0,weight_bits=4". Of a long one all is cut but
-    the seed and the data, by which copies of one method are found; its hash knows neither."""
+    """Suffix of a copy's name: "@seed=0,weight_bits=4". If it is too long, everything but the seed
+    and the data is shortened and gets a hash that does not depend on these, so that copies of one
+    method can be matched."""
     if not choice:
         return ""
     words = {pair[0]: _word(sweep, *pair) for pair in choice}
@@ -231,8 +232,8 @@ def _word(sweep: Sweep, setting: str, value: Any) -> str:
 
 
 def _value_label(value: Any) -> str:
-    """A value as part of a folder's name; what cannot be said in one is cut and gets a hash of its
-    own, so that copies which differ in their seed alone still differ in their seed alone."""
+    """A value as part of a folder's name. Values that are not valid there are shortened and get
+    their own hash, so that copies that differ only in the seed have labels that do, too."""
     exact = value if isinstance(value, str) else json.dumps(value)
     safe = NOT_IN_FOLDER_NAMES.sub("-", exact)
     if safe == exact and len(safe) <= MAX_VALUE_LABEL:

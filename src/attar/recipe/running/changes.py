@@ -1,7 +1,7 @@
-"""What changed between two runs, in words: settings, seed, data, models, code.
+"""Describes what changed between two runs: settings, seed, data, models, code.
 
-A key says only that something differs. What it is a hash of is kept beside it (`made_from` in
-`result.json` and `recipe.json`), and two of those are compared here.
+Keys only show that something differs. The hashed content is stored with each key (`made_from` in
+`result.json` and `recipe.json`) and compared here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from attar.recipe.steps import STEPS, StepKind, kind_of
 NOT_RECORDED = "its inputs are not recorded (made by an earlier version of attar)"
 
 THE_REST = "the rest of the recipe"
-"""What the key of a report has in it too."""
+"""The additional content of a report's key."""
 
 
 def changes_of(
@@ -30,7 +30,7 @@ def changes_of(
     after: Mapping[str, Any],
     kinds: Mapping[str, StepKind] = STEPS,
 ) -> list[str]:
-    """What differs between two `made_from` of a step, the second of the recipe as it is now."""
+    """Differences between two `made_from` of a step; the second is that of the current recipe."""
     if not before:
         return [NOT_RECORDED]
     step = recipe.steps[name]
@@ -48,7 +48,7 @@ def changes_of(
             found.append(f"{what} {reference.word!r}{'' if is_step else f' ({old} → {new})'}")
     for reference in kind.data_in(step):
         keys = [table_of(made.get("data")).get(reference.place) for made in (before, after)]
-        if isinstance(keys[1], str):  # of the step that makes these rows
+        if isinstance(keys[1], str):  # the key of the step that makes these rows
             found += [f"its input {reference.word!r}"] if keys[0] != keys[1] else []
             continue
         old, new = (_data(made, reference.place) for made in (before, after))
@@ -59,7 +59,7 @@ def changes_of(
 
 
 def recipe_changes(saved: Saved) -> list[str] | None:
-    """What the recipe file says otherwise than the saved recipe; None: it cannot be read."""
+    """Differences between the saved recipe and the recipe file; None if the file cannot be read."""
     source = saved.source
     if source.path is None:
         return []
@@ -71,7 +71,7 @@ def recipe_changes(saved: Saved) -> list[str] | None:
 
 
 def table_changes(before: Any, after: Any, prefix: str = "") -> list[str]:
-    """Every setting that differs, by dotted name.
+    """Every changed setting, by dotted name.
 
     Example:
         >>> table_changes({"learning_rate": 1e-4, "seed": 0}, {"learning_rate": 3e-4, "seed": 0})
@@ -95,7 +95,7 @@ def _part(made_from: Mapping[str, Any], *names: str) -> dict[str, Any]:
 
 
 def _data(made_from: Mapping[str, Any], place: str) -> tuple[Any, Any]:
-    """The settings and the fingerprint of the data at a place."""
+    """Settings and fingerprint of the data at a place."""
     content = table_of(made_from.get("data")).get(place)
     match content:
         case [settings, fingerprint]:

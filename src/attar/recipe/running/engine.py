@@ -1,15 +1,14 @@
-"""One run of one recipe in one locked folder: for each step, reuse or make, and publish.
+"""Runs a recipe in one locked folder: each step is reused, or run and published.
 
-    same key and every byte as written?  yes: reuse   no: run into staging, publish by one rename
+    same key and unchanged files?  yes: reuse   no: run in a staging folder, publish by one rename
 
-Keys of all steps come first, so data or a model that does not exist, or an artifact that was
-damaged, is found before anything runs. A killed run leaves a staging folder, which the next one
-removes (or publishes, when the kill came after its seal), and the step's scratch, from which the
-step continues.
+Keys of all steps are computed first, so missing data or models and damaged artifacts are found
+before anything runs. A killed run leaves a staging folder, which the next run removes (or
+publishes, if it was already sealed), and the step's scratch folder, from which the step continues.
 
-An artifact that another replaces is moved to `.replaced` and stays there until the run has ended
-well (with `keep_replaced` for good, in `.kept`); a run that wants it again (the earlier recipe, the
-earlier data) takes it back.
+A replaced artifact is moved to `.replaced` and kept until the run succeeds (with `keep_replaced`
+permanently, in `.kept`). A run that needs it again, because the recipe or data was changed back,
+restores it.
 """
 
 from __future__ import annotations
@@ -53,14 +52,14 @@ from attar.step import MadeRows, StepContext
 STAGING = ".staging"
 SCRATCH = ".scratch"
 KEY_PATTERN = "?" * 16
-"""What a key looks like to `glob`."""
+"""Glob pattern of a key."""
 
 
 def require_own_folders(folder: Path) -> None:
-    """Whatever is written below the run's working folders must stay there.
+    """Check that the working folders of a run contain no links to other places.
 
     Raises:
-        ArtifactError: one of them, or something in them, is a link.
+        ArtifactError: a working folder, or something in it, is a link.
     """
     for place in (STAGING, SCRATCH, REPLACED, KEPT):
         for path in (folder / place, *(folder / place).rglob("*")):
@@ -90,16 +89,16 @@ class Engine:
         self.keys: dict[str, str] = {}
         self.made_from: dict[str, Mapping[str, Any]] = {}
         self.changed: dict[str, list[str]] = {}
-        """Step whose artifact has another key → what differs from what that was made from."""
+        """Step whose artifact has another key → differences from what it was made from."""
         self.reusable: dict[str, Result] = {}
         self.time_left = TimeLeft({})
         self.hashes = KnownHashes(folder)
         self.machine: Mapping[str, Any] = {}
         self.track: Callable[[str, Mapping[str, Any]], None] = lambda step, line: None
-        """Told of each line of a step's history."""
+        """Called with each line of a step's history."""
 
     def choose_threads(self) -> None:
-        """Before torch is loaded: how many threads, and how they wait for each other."""
+        """Set the number of threads and how they wait, before torch is loaded."""
         threads = prepare_torch()
         self.machine = {"cores": usable_cores(), "threads": str(threads)}
         self.progress.say(f"cores: {usable_cores()}; threads {threads}")
@@ -117,12 +116,12 @@ class Engine:
         self.made_from = {name: step.made_from for name, step in found.items()}
 
     def changes(self, name: str, before: Mapping[str, Any]) -> list[str]:
-        """How what a step is made from now differs from an earlier `made_from` of it."""
+        """Differences between a step's earlier `made_from` and the current one."""
         return changes_of(self.recipe, name, before, self.made_from[name], self.kinds)
 
     def find_reusable(self) -> None:
-        """Verify what is there, publish what was sealed, take back what was replaced and is wanted
-        again, remove what was left half-written."""
+        """Verify existing artifacts, publish sealed ones, restore replaced ones that are needed
+        again, and remove incomplete ones."""
         with disk_errors_explained(self.folder):
             for name in self.order:
                 key = self.keys[name]
@@ -142,7 +141,7 @@ class Engine:
 
     @property
     def intents(self) -> tuple[Intent, ...]:
-        """What this run does with each step, once `find_reusable` has looked."""
+        """What this run does with each step; call `find_reusable` first."""
         return tuple(
             Intent(
                 name,
@@ -154,7 +153,7 @@ class Engine:
         )
 
     def say_intents(self, *, keep_replaced: bool) -> None:
-        """Where an earlier run left something: what becomes of it."""
+        """If there was an earlier run, print what happens to its artifacts."""
         for line in intent_lines(self.intents):
             self.progress.say(f"  {line}")
         if self.changed:
@@ -166,14 +165,14 @@ class Engine:
             )
 
     def unfinished(self, name: str) -> list[Path]:
-        """Scratch of a step that was begun with another key and has got somewhere."""
+        """Scratch folders with progress of a step that was started with another key."""
         own = f"{name}-{self.keys[name]}"
         found = (self.folder / SCRATCH).glob(f"{name}-{KEY_PATTERN}")
         return [folder for folder in found if folder.name != own and any(folder.iterdir())]
 
     def _put_back(self, name: str, sealed: Path) -> None:
-        """Publish a whole artifact with the wanted key that lies elsewhere; a damaged one is passed
-        over, and the step is made again."""
+        """Publish a complete artifact with the right key from another folder. A damaged one is
+        skipped, and the step runs again."""
         if not (sealed / RESULT_FILE).is_file():
             return
         self.require_artifact(name)
@@ -185,7 +184,7 @@ class Engine:
         put_in_place(sealed, self.folder / name, self._kept(name))
 
     def _kept(self, name: str) -> Path | None:
-        """Where the published artifact goes when another replaces it."""
+        """Where the published artifact is moved when it is replaced."""
         folder = self.folder / name
         if not (folder / RESULT_FILE).is_file():
             return None
@@ -196,14 +195,14 @@ class Engine:
         return self.folder / REPLACED / f"{name}-{key if key.isalnum() else 'damaged'}"
 
     def forget_replaced(self, names: str = "*") -> None:
-        """The run has ended well: what it replaced is no longer needed."""
+        """Remove replaced artifacts, after the run has succeeded."""
         for folder in (self.folder / REPLACED).glob(names):
             shutil.rmtree(folder, ignore_errors=True)
-        with suppress(OSError):  # there is none, or another step's is kept
+        with suppress(OSError):  # missing, or contains another step's artifact
             (self.folder / REPLACED).rmdir()
 
     def keep_replaced(self) -> None:
-        """Move what was replaced to where no later run removes it."""
+        """Move replaced artifacts to where later runs do not remove them."""
         with disk_errors_explained(self.folder):
             for folder in (self.folder / REPLACED).glob("*"):
                 put_in_place(folder, self.folder / KEPT / folder.name)
@@ -211,7 +210,7 @@ class Engine:
         self.forget_replaced()
 
     def say_what_is_kept(self) -> None:
-        """Replaced artifacts add up while a gate is missed, one more with each change."""
+        """Report replaced artifacts, which accumulate with each change while a gate is missed."""
         kept = list((self.folder / REPLACED).glob("*"))
         if kept:
             size = sum(file.stat().st_size for folder in kept for file in files_below(folder))
@@ -222,17 +221,17 @@ class Engine:
 
     @property
     def missing(self) -> list[str]:
-        """Steps that must be made, in order."""
+        """Steps to run, in order."""
         return [name for name in self.order if name not in self.reusable]
 
     @property
     def works(self) -> bool:
-        """Whether more is to be made than a report."""
+        """Whether any step other than a report has to run."""
         steps = (self.recipe.steps[name] for name in self.missing)
         return not all(kind_of(step, self.kinds).reads_everything for step in steps)
 
     def _published(self, name: str) -> Result | None:
-        """The verified artifact with this step's key; None when there is none with this key."""
+        """The verified artifact with this step's key; None if there is none."""
         folder = self.folder / name
         self.require_artifact(name)
         if not folder.exists():
@@ -250,7 +249,7 @@ class Engine:
         return None
 
     def require_artifact(self, name: str) -> None:
-        """What stands where a step goes must be replaceable: an earlier artifact, or nothing."""
+        """Check that a step's folder is missing or an artifact, so that it can be replaced."""
         folder = self.folder / name
         if folder.is_symlink():
             raise ArtifactError(
@@ -264,7 +263,7 @@ class Engine:
             )
 
     def run(self, before_reading_everything: Callable[[], object]) -> list[StepSummary]:
-        """Reuse or make every step.
+        """Reuse or run every step.
 
         Args:
             before_reading_everything: called before a step that reads the whole run folder.
@@ -310,8 +309,8 @@ class Engine:
         )
 
     def make(self, name: str, key: str) -> Result:
-        """Run one step and publish what it made, with the inputs that are there; an artifact with
-        another key that stood there is kept."""
+        """Run one step with the available inputs and publish its artifact. An earlier artifact with
+        another key is kept."""
         step = self.recipe.steps[name]
         staging = self.folder / STAGING / f"{name}-{key}"
         context = self._context(name, staging, self.folder / SCRATCH / f"{name}-{key}")
@@ -373,7 +372,7 @@ class Engine:
         )
 
     def _remove_scratch(self, name: str) -> None:
-        """Scratch of this step under any key: it is published, nothing will come back for it."""
+        """Remove the scratch folders of a published step under any key."""
         for folder in (self.folder / SCRATCH).glob(f"{name}-{KEY_PATTERN}"):
             shutil.rmtree(folder, ignore_errors=True)
         for file in (self.folder / SCRATCH).glob(f"{name}-{KEY_PATTERN}{SUFFIX}"):

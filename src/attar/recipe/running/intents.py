@@ -1,9 +1,8 @@
-"""What a run does with each step of its recipe: reuse the artifact that is there, make one, or
-replace one made from something else, and what has changed since.
+"""Determines what a run does with each step of its recipe, and what has changed.
 
-    reuse     an artifact with the step's key is there, or was replaced earlier and is still kept
-    replace   an artifact with another key is there
-    make      there is none
+    reuse     an artifact with the step's key exists, or was replaced earlier and is still kept
+    replace   an artifact with another key exists
+    make      there is no artifact
 
 `attar plan` and `attar run` print the same lines.
 """
@@ -26,9 +25,9 @@ from attar.recipe.steps import STEPS, StepKind
 
 Action = Literal["reuse", "make", "replace"]
 REPLACED = ".replaced"
-"""Artifacts that were replaced, until the run has ended well."""
+"""Folder of replaced artifacts, until the run has succeeded."""
 KEPT = ".kept"
-"""Those that `--keep-replaced` keeps for good."""
+"""Folder of replaced artifacts that are kept permanently with `--keep-replaced`."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +35,13 @@ class Intent:
     step: str
     action: Action
     folder: Path
-    """Of the artifact that is reused, or where the new one goes."""
+    """Folder of the reused artifact, or of the new one."""
     changes: tuple[str, ...] = ()
-    """Of a step that is replaced: what differs, "learning_rate 0.0001 → 0.0003"."""
+    """For a step that is replaced, the differences: "learning_rate 0.0001 → 0.0003"."""
 
 
 def resting_places(folder: Path, name: str, key: str) -> tuple[Path, ...]:
-    """Where a replaced artifact of a step lies, from which a run takes it back."""
+    """Folders of replaced artifacts of a step, from which a run restores them."""
     return tuple(folder / place / f"{name}-{key}" for place in (REPLACED, KEPT))
 
 
@@ -54,11 +53,12 @@ def intents_in(
     kinds: Mapping[str, StepKind] = STEPS,
     fingerprints: Fingerprints | None = None,
 ) -> tuple[Intent, ...]:
-    """What a run of a checked recipe in `folder` would do with each step, in its order. Artifacts
-    are not verified; a run does that.
+    """What a run of a checked recipe in `folder` would do with each step, in order. Artifacts are
+    not verified; a run does that.
 
     Args:
-        recipe: with the copies of a sweep written out. recipe_folder: where its paths start.
+        recipe: with the sweep expanded.
+        recipe_folder: base folder of relative paths.
     Raises:
         AttarError: data or a model outside the recipe does not exist or cannot be read.
     """
@@ -89,7 +89,7 @@ def _intent(
 
 
 def intent_lines(intents: Sequence[Intent]) -> list[str]:
-    """A line for each step; none in a folder where every step is made for the first time.
+    """One line per step; empty if all steps run for the first time.
 
     Example:
         >>> changed = Intent("student", "replace", Path(), ("learning_rate 0.0001 → 0.0003",))
@@ -104,5 +104,5 @@ def intent_lines(intents: Sequence[Intent]) -> list[str]:
 
 
 def reused(intents: Iterable[Intent]) -> dict[str, Path]:
-    """Step → the artifact that is reused."""
+    """Step → reused artifact."""
     return {intent.step: intent.folder for intent in intents if intent.action == "reuse"}

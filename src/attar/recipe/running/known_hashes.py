@@ -1,18 +1,18 @@
-"""The sha256 of files that have not changed since they were last read, without reading them again.
+"""Caches the sha256 of files, to avoid reading unchanged files again.
 
-A run looks at every byte of its finished steps, models and data before it reuses anything; over
-10 GB that takes ten seconds and more. So a file beside the steps keeps what was read:
+A run verifies all files of finished steps, models and data before it reuses anything; for 10 GB
+this takes more than ten seconds. So a file in the run folder stores the hashes:
 
     .hashes.json    device:inode → size, mtime_ns, ctime_ns, sha256
 
-A hash counts while all of these are as they were. ctime is the one that nobody can set: a program
-that changes a file and puts its mtime back is noticed, and so is a copy of the whole folder, on
-this machine or another one, whose entries fit no file there.
+A hash is valid while all of these are unchanged. Programs cannot set ctime, so a changed file with
+restored mtime is detected. In a copy of the folder, on this or another machine, the entries match
+no file.
 
-The trap (git calls it racy): a file written twice within one tick of the file system's clock has
-the same times with two contents. So a hash is kept only if the last change was longer ago than a
-tick when reading began. Left out: a disk that loses bits without any write, which only reading
-finds (`attar status --verify`).
+A file that is written twice within one tick of the file system's clock has the same times with
+different contents (the racy git problem). So a hash is stored only if the last change was more than
+one tick before reading started. Left out: bit rot on disk, which only a full read finds
+(`attar status --verify`).
 """
 
 from __future__ import annotations
@@ -30,22 +30,23 @@ from attar.errors import ArtifactError
 
 HASHES_FILE = ".hashes.json"
 SMALLEST = 2**16
-"""Bytes; smaller files are always read: opening them is most of the work."""
+"""Files with fewer bytes are always read, because opening them takes most of the time."""
 MOST = 20_000
-"""Files that are remembered, in about 3 MB."""
+"""Maximum number of stored hashes, in about 3 MB."""
 TICK_S = 0.05
 """Linux stamps files with the time of its last timer interrupt, at most 10 ms ago."""
 COARSE_TICK_S = 3.0
-"""For file systems that keep whole seconds (ext3, NFS servers of such) or even ones (FAT)."""
+"""For file systems with times in whole seconds (ext3, NFS servers with it) or even seconds (FAT).
+"""
 BYTES_PER_S = 1e9
-"""About the speed of sha256."""
+"""Approximate speed of sha256."""
 SECOND_NS = 10**9
 
 Entry = tuple[int, int, int, str]
 
 
 class KnownHashes:
-    """What is known of the files of one run."""
+    """Cached hashes of the files of one run."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / HASHES_FILE
@@ -62,7 +63,7 @@ class KnownHashes:
         return self.read(file)
 
     def read(self, file: Path) -> str:
-        """The sha256 of the bytes as they are now, kept for the next time if it can be trusted."""
+        """Compute the sha256 of the current contents, and cache it if that is safe."""
         _wait_for_a_tick(file.stat())
         digest, began = hashlib.sha256(), time.time_ns()
         with file.open("rb") as stream:
@@ -82,7 +83,7 @@ class KnownHashes:
         return digest.hexdigest()
 
     def save(self) -> None:
-        """Write what is known, if this process read anything; beyond a limit the oldest go."""
+        """Save the cache if this process has computed hashes; the oldest entries are dropped."""
         if not self._is_saved:
             files = dict(list(self._known.items())[-MOST:])
             content = {"files": files, "key": key_of(files)}
@@ -99,20 +100,20 @@ def _times(found: os.stat_result) -> tuple[int, int, int]:
 
 
 def _seconds_to_wait(found: os.stat_result, now_ns: int) -> float:
-    """Until a further change of the file would have other times."""
+    """Seconds until another change of the file would have different times."""
     tick = TICK_S if found.st_ctime_ns % SECOND_NS else COARSE_TICK_S
     return tick - (now_ns - max(found.st_mtime_ns, found.st_ctime_ns)) / SECOND_NS
 
 
 def _wait_for_a_tick(found: os.stat_result) -> None:
-    """After a large file was written, wait a moment rather than read it again in the next run."""
+    """After a large file was written, wait for a tick so that the next run need not read it."""
     seconds = _seconds_to_wait(found, time.time_ns())
     if 0 < seconds < found.st_size / BYTES_PER_S:
         time.sleep(seconds)
 
 
 def _read(file: Path) -> dict[str, Entry]:
-    """Entries of an earlier run; none where the file is absent, damaged or no regular file."""
+    """Entries of an earlier run; empty if the file is missing, damaged or not a regular file."""
     with suppress(ArtifactError, AttributeError, KeyError, TypeError, ValueError):
         content: Any = read_json(file)
         if content["key"] == key_of(content["files"]):

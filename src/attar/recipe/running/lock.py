@@ -1,8 +1,8 @@
-"""One run at a time in one folder: the second refuses and names who is there.
+"""Lock of a run folder: only one run at a time.
 
-`flock` on `<run folder>/.lock`: the kernel releases it when the process ends, however it ends, so a
-lock is never stale. Who holds it (host, process) is written into the file for the message of the
-other side only.
+`flock` on `<run folder>/.lock`: the kernel releases the lock when the process ends for any reason,
+so it is never stale. The holder (host, process) is written to the file only for the error message
+of another run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LOCK_FILE = ".lock"
 
 @dataclass(frozen=True)
 class Holder:
-    """Who is running in a folder."""
+    """The process that runs in a folder."""
 
     host: str
     pid: int
@@ -36,8 +36,8 @@ class Holder:
 
 @contextmanager
 def refusals_explained(folder: Path, but: tuple[type[OSError], ...] = ()) -> Generator[None]:
-    """Turn what the system refuses in a run's folder into a `UsageError` with its reason; a full
-    disk is a `ResourceError`, and `but` passes."""
+    """Convert an OSError in a run folder to a `UsageError` with its reason, or to a `ResourceError`
+    if the disk is full. Errors of the types `but` pass."""
     try:
         with disk_errors_explained(folder):
             yield
@@ -54,7 +54,7 @@ def run_lock(folder: Path) -> Generator[None]:
     """Hold the folder's lock.
 
     Raises:
-        UsageError: another process holds it, or the folder refuses a lock.
+        UsageError: another process holds the lock, or the folder does not support locks.
     """
     with refusals_explained(folder):
         descriptor = _open(folder, os.O_RDWR | os.O_CREAT)
@@ -82,8 +82,8 @@ def run_lock(folder: Path) -> Generator[None]:
 
 
 def lock_holder(folder: Path) -> Holder | None:
-    """Who runs in `folder` now; None when nobody does. Takes nothing away from a run that starts at
-    the same moment beyond the microseconds of the look."""
+    """The process that runs in `folder`; None if there is none. This briefly takes the lock, for
+    microseconds."""
     try:
         with refusals_explained(folder, but=(FileNotFoundError,)):
             descriptor = _open(folder, os.O_RDONLY)
@@ -99,8 +99,8 @@ def lock_holder(folder: Path) -> Holder | None:
 
 
 def _open(folder: Path, flags: int) -> int:
-    """Open the lock, which must be a regular file: a link would be emptied where it points to, and
-    a FIFO waited for."""
+    """Open the lock, which must be a regular file: the target of a link would be truncated, and
+    opening a FIFO would block."""
     file = folder / LOCK_FILE
     with suppress(FileNotFoundError):
         if not stat.S_ISREG(file.lstat().st_mode):
@@ -113,7 +113,7 @@ def _open(folder: Path, flags: int) -> int:
 
 
 def _write(descriptor: int, holder: Holder) -> None:
-    """On a full disk the name of the holder is missing; the lock holds all the same."""
+    """Write the holder. On a full disk it is missing, but the lock is still held."""
     with suppress(OSError):
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(asdict(holder)).encode(), 0)

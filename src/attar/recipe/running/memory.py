@@ -1,12 +1,13 @@
-"""Memory: whether a step can have it, how much it took, and what to say when it ran out.
+"""Memory of steps: check beforehand, measurement of the peak, and out-of-memory errors.
 
-A step that cannot fit even one text at a time is refused before anything runs; one that fits only
-with fewer texts at a time is warned of, because the plan's figure for a text is an upper limit.
+A step that does not fit in memory even with one text at a time is an error before anything runs. If
+it fits only with fewer texts at a time, there is a warning, because the planned size per text is an
+upper bound.
 
-Linux keeps the peak itself (VmHWM) and lets a process reset it; elsewhere, or where that is
-refused, a thread looks a few times a second, which may miss a short spike.
+Linux records the peak (VmHWM), and a process can reset it. Elsewhere, or if that is not permitted,
+a thread samples memory a few times per second and may miss short spikes.
 
-Left out: the memory of an accelerator, and the kernel's own killing of a process.
+Left out: accelerator memory, and processes killed by the kernel.
 """
 
 from __future__ import annotations
@@ -26,19 +27,19 @@ from attar.usable_memory import usable_memory_mib
 SAMPLE_EVERY_S = 0.2
 MIB = 2**20
 RESET_PEAK = "5"
-"""What `/proc/self/clear_refs` understands as "forget the peak" (proc_pid_clear_refs(5))."""
+"""Value for `/proc/self/clear_refs` that resets the peak (proc_pid_clear_refs(5))."""
 
 
 def require_memory(
     plan: Plan, progress: Progress, names: Collection[str], usable_mib: float | None = None
 ) -> None:
-    """Refuse steps that cannot fit into memory; warn of those that fit only with fewer texts at
-    a time.
+    """Check that steps fit in memory; warn about those that fit only with fewer texts at a time.
 
     Args:
-        names: the steps that will run. usable_mib: None: what there is now.
+        names: the steps that will run.
+        usable_mib: available memory; None: measured now.
     Raises:
-        ResourceError: a step needs more than there is; with the numbers and what can be done.
+        ResourceError: a step needs more memory; the message has the numbers and advice.
     """
     usable = usable_memory_mib() if usable_mib is None else usable_mib
     torch = sys.modules.get("torch")
@@ -76,7 +77,7 @@ def _needed(step: StepPlan) -> str:
 
 
 class PeakMemory:
-    """Filled in when the watched block ends."""
+    """Peak memory, set at the end of the block."""
 
     peak_rss_mib: float = 0.0
 
@@ -128,7 +129,7 @@ def _sample(peak: PeakMemory, stopped: threading.Event) -> None:
 
 @contextmanager
 def memory_explained(step: str) -> Generator[None]:
-    """Turn memory that ran out while `step` ran into a `ResourceError`; other errors pass."""
+    """Convert out-of-memory errors of `step` to a `ResourceError`; other errors pass."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:

@@ -1,10 +1,10 @@
-"""What a run said, with times, in `run.log`; and how far it is now, for `attar status`.
+"""The log of a run with times, and its current progress for `attar status`.
 
-    run.log         every line that stands on stderr, also of a quiet run, added to by each session
-    progress.json   the piece of work at hand; removed when the session is over
+    run.log         every line of stderr, also of quiet runs; each session appends to it
+    progress.json   the current work; removed at the end of the session
 
-Neither is part of an artifact: equal runs have equal artifacts whatever the clock says. A disk that
-is full costs lines of the log, and nothing else.
+Neither is part of an artifact, so equal runs have equal artifacts. If the disk is full, only log
+lines are lost.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NOW_EVERY_S = 1.0
 
 
 class RunLog:
-    """Hears what a run says."""
+    """Listener that writes messages of a run to its log."""
 
     def __init__(self, folder: Path, stream: RawIOBase) -> None:
         self._folder, self._stream = folder, stream
@@ -59,16 +59,16 @@ class RunLog:
 
 @contextmanager
 def logged(folder: Path, progress: Progress) -> Generator[None]:
-    """Keep a log of a run, and the error that ends it.
+    """Write the log of a run, including the error that ends it.
 
     Raises:
-        ArtifactError: something else stands where the log goes.
+        ArtifactError: the path of the log is not a regular file.
     """
     file = folder / LOG_FILE
     if file.is_symlink() or (file.exists() and not file.is_file()):
         raise ArtifactError(f"{file} is not a regular file; remove it")
     descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-    # not buffered: what a full disk refuses must not come back when the file is closed
+    # unbuffered, so that a failed write on a full disk is not repeated when the file is closed
     with os.fdopen(descriptor, "ab", buffering=0) as stream:
         log = RunLog(folder, stream)
         log.said(f"begin, process {os.getpid()}")
@@ -85,7 +85,7 @@ def logged(folder: Path, progress: Progress) -> Generator[None]:
 
 
 def now_of(folder: Path) -> str:
-    """The piece of work at hand, in words; "" where none is known.
+    """Description of the current work; "" if unknown.
 
     Example: "student: training: 45 %, about 3 min 02 s left"
     """

@@ -1,7 +1,7 @@
-"""What a run folder remembers of its recipe, so that `resume` and `status` need the folder alone.
+"""The recipe saved in a run folder, so that `resume` and `status` need only the folder.
 
-`recipe.json` holds the checked recipe with its overrides, where relative paths start, and the key
-each step is to have; `recipe.toml` is the text it came from, for people.
+`recipe.json` has the checked recipe with its overrides, the base of relative paths, and the key of
+each step; `recipe.toml` is a copy of the original text.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ RECIPE_TOML = "recipe.toml"
 
 @dataclass(frozen=True)
 class Source:
-    """Where a recipe came from."""
+    """Origin of a recipe."""
 
     recipe_folder: Path
-    """Relative paths in the recipe start here."""
+    """Base folder of relative paths in the recipe."""
     path: Path | None = None
-    """None: built in memory."""
+    """The recipe file; None: built in memory."""
     text: str | None = None
     overrides: tuple[str, ...] = ()
 
@@ -46,13 +46,13 @@ class Saved:
     recipe: Recipe
     source: Source
     keys: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Step → key, copies of a sweep included; empty until they were computed."""
+    """Step → key, including copies of a sweep; empty until keys are computed."""
     made_from: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
-    """Step → what its key is a hash of; empty in a folder of an earlier version."""
+    """Step → hashed content of its key; empty in folders of earlier versions."""
 
 
 def save(folder: Path, saved: Saved) -> None:
-    """Write both files, each in one replacement."""
+    """Write both files, each atomically."""
     source = saved.source
     content = {
         "recipe": saved.recipe.model_dump(mode="json", by_alias=True),
@@ -69,11 +69,11 @@ def save(folder: Path, saved: Saved) -> None:
 
 
 def read_saved(folder: Path) -> Saved:
-    """What a run folder remembers.
+    """Read the saved recipe of a run folder.
 
     Raises:
-        UsageError: the folder is not that of a run.
-        ArtifactError: the file is damaged, or was written by a version that knew other settings.
+        UsageError: the folder is not a run folder.
+        ArtifactError: the file is damaged, or was written by an incompatible version.
     """
     file = folder / RECIPE_JSON
     if not file.is_file():
@@ -103,8 +103,7 @@ def read_saved(folder: Path) -> Saved:
 
 
 def _require_sound(recipe: Recipe) -> None:
-    """What a checked recipe is sure of and a damaged one need not be: nothing goes in a circle, and
-    what is named is there."""
+    """Check properties that a damaged recipe may violate: no cycles, and all references exist."""
     problems = [mistake.text for mistake in check_sweep(recipe)]
     if circle := find_cycle(inputs_of(recipe.steps)):
         problems.append(f"the steps form a cycle: {' → '.join(circle)}")
@@ -121,7 +120,7 @@ def _require_sound(recipe: Recipe) -> None:
 
 
 def changed_since(source: Source) -> bool:
-    """The recipe file says something else now than when the run began (or is gone)."""
+    """Whether the recipe file has changed since the run started, or is missing."""
     if source.path is None or source.text is None:
         return False
     try:

@@ -1,8 +1,8 @@
-"""SIGTERM and SIGINT become a question a step can ask: should I stop?
+"""Handles SIGTERM and SIGINT by a flag that steps check.
 
-The first signal sets a flag: a step that trains saves its state and raises `StoppedError`, any
-other step ends and the run stops before the next one. A second SIGINT (Ctrl-C again) interrupts at
-once. The handler writes with `os.write`, because a signal may arrive inside a `print`.
+After the first signal, a train step saves a checkpoint and raises `StoppedError`; other steps
+finish, and the run stops before the next one. A second SIGINT (Ctrl-C) interrupts immediately. The
+handler writes with `os.write`, because a signal may arrive during a `print`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ STDERR = 2
 def stop_requests(quiet: bool = False) -> Generator[Callable[[], bool]]:
     """Yield `should_stop`; restore the handlers afterwards.
 
-    Only the main thread of a process can catch signals: in any other, the answer is always no.
+    Only the main thread can handle signals. In other threads, `should_stop` is always False.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False

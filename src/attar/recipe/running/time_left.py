@@ -1,11 +1,11 @@
-"""Time of a run: how long it still takes, by estimates made beforehand and corrected by what was
-measured since; and how long a step took in all, when a stop cut it into several sessions.
+"""Remaining time of a run, from estimates corrected by measurements, and the total time of a step
+over several sessions.
 
     left = (seconds measured / seconds estimated, over the steps made so far) · estimate of the rest
 
-Without an estimate for every step that is left there is no answer: a number that pretends is worse
-than none. A file beside the step's scratch folder holds the seconds of the sessions that are over.
-One that was killed could not write its own: it counts up to the last file that it left there.
+If an estimate is missing for any remaining step, no time is given. The durations of earlier
+sessions are stored in a file next to the step's scratch folder. A killed session could not write
+its duration, so it counts until its last file in the scratch folder.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from attar.recipe.running.memory import require_memory
 
 
 class TimeLeft:
-    """Learns from each step that was made."""
+    """Estimates the remaining time, corrected after each step."""
 
     def __init__(self, estimates: Mapping[str, float]) -> None:
         self._estimates = estimates
@@ -33,13 +33,13 @@ class TimeLeft:
         self._estimated = 0.0
 
     def made(self, name: str, seconds: float) -> None:
-        """Step `name` took `seconds`."""
+        """Record that step `name` took `seconds`."""
         if name in self._estimates:
             self._measured += seconds
             self._estimated += self._estimates[name]
 
     def seconds(self, left: Iterable[str]) -> float | None:
-        """Seconds that the steps `left` will take; None when one of them has no estimate.
+        """Estimated seconds for the steps `left`; None if one of them has no estimate.
 
         Example:
             >>> time = TimeLeft({"teacher": 10.0, "student": 20.0})
@@ -61,18 +61,18 @@ def planned_seconds(
     names: Collection[str],
     intents: Sequence[Intent],
 ) -> Mapping[str, float]:
-    """Step → seconds as `attar plan` expects them, for every copy of a sweep.
+    """Step → seconds according to `attar plan`, for every copy of a sweep.
 
     Args:
-        names: of the steps that will run.
+        names: the steps that will run.
         intents: what the run does with each step.
 
-    A plan that fails is a warning: not knowing the time is not a reason not to run.
+    Unexpected errors in planning only give a warning, because the time is not essential.
 
     Raises:
-        ModelError, DataError, UsageError, ArtifactError: a mistake that one of the steps would
-            make too, perhaps hours later.
-        ResourceError: one of the steps `names`, which will run, cannot fit into memory.
+        ModelError, DataError, UsageError, ArtifactError: a step would fail with this error, perhaps
+            hours later.
+        ResourceError: one of the steps `names` does not fit in memory.
     """
     from attar.recipe.plan import expected_seconds, plan_recipe
 
@@ -93,7 +93,7 @@ SUFFIX = ".seconds"
 
 @contextmanager
 def session(scratch: Path) -> Generator[Callable[[], float]]:
-    """Yield a function that gives the seconds spent so far, all sessions together."""
+    """Yield a function that returns the seconds so far, over all sessions."""
     file = scratch.with_name(scratch.name + SUFFIX)
     before, began = _earlier(file, scratch), time.monotonic()
 
@@ -104,14 +104,14 @@ def session(scratch: Path) -> Generator[Callable[[], float]]:
     try:
         yield seconds
     except BaseException:
-        with suppress(Exception):  # the step's own error matters more
+        with suppress(Exception):  # the step's own error is more important
             _write(file, seconds(), is_over=True)
         raise
     file.unlink(missing_ok=True)
 
 
 def _earlier(file: Path, scratch: Path) -> float:
-    """Seconds of the sessions before this one; 0 where nothing can be read."""
+    """Seconds of earlier sessions; 0 if unknown."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         seconds, began = float(content["seconds"]), file.stat().st_mtime

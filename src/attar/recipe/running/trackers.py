@@ -1,9 +1,9 @@
-"""What training measures, as it measures it, in the programs that draw curves.
+"""Logs training metrics to TensorBoard or trackio during training.
 
-`[run] log = ["tensorboard"]` in a recipe. A tracker gets the lines of `history.jsonl`, flattened
-(`losses.forward_kl`, `validation.accuracy`), each under its step's name. After a resume the lines
-since the last checkpoint come again, with the same figures. Nothing is sent anywhere: TensorBoard's
-files are in the run's folder, trackio's in its own cache.
+Enabled by `[run] log = ["tensorboard"]` in a recipe. A tracker gets the lines of `history.jsonl`,
+flattened (`losses.forward_kl`, `validation.accuracy`), under the name of the step. After a resume,
+the lines since the last checkpoint are logged again with the same values. Nothing is uploaded:
+TensorBoard's files are in the run's folder, trackio's in its own cache.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from attar.recipe.schema import flattened
 
 EXTRA = "track"
 Tracker = Callable[[str, int, Mapping[str, float]], None]
-"""(step's name in the recipe, optimizer step, figures)."""
+"""(name of the step in the recipe, optimizer step, metrics)."""
 
 
 @contextmanager
 def _tensorboard(run: str, folder: Path) -> Generator[Tracker]:
-    """Event files below the run's folder: tensorboard --logdir runs/<name>/tensorboard."""
+    """Write event files in the run folder: tensorboard --logdir runs/<name>/tensorboard."""
     require("tensorboard", EXTRA)
     writer_class: Any = require("torch.utils.tensorboard", EXTRA).SummaryWriter
     writers: dict[str, Any] = {}
@@ -45,8 +45,8 @@ def _tensorboard(run: str, folder: Path) -> Generator[Tracker]:
 
 @contextmanager
 def _trackio(run: str, folder: Path) -> Generator[Tracker]:
-    """A trackio project with the recipe's name: trackio show. It prints, and stdout carries results
-    alone."""
+    """Log to a trackio project with the recipe's name (`trackio show`). Its output is redirected,
+    because stdout is for results only."""
     trackio: Any = require("trackio", EXTRA)
     begun: list[str] = []
 
@@ -71,7 +71,7 @@ TRACKERS: Mapping[str, Callable[[str, Path], AbstractContextManager[Tracker]]] =
     "tensorboard": _tensorboard,
     "trackio": _trackio,
 }
-"""Name in `[run] log` → what opens it, with the recipe's name and the run's folder."""
+"""Name in `[run] log` → function that opens the tracker, given the recipe's name and run folder."""
 
 
 @contextmanager
@@ -81,7 +81,7 @@ def tracking(
     folder: Path,
     trackers: Mapping[str, Callable[[str, Path], AbstractContextManager[Tracker]]] = TRACKERS,
 ) -> Generator[Callable[[str, Mapping[str, Any]], None]]:
-    """Yield (step's name, line of its history) → None, which tells every tracker.
+    """Yield a function that sends (name of the step, line of its history) to every tracker.
 
     Raises:
         UsageError: a tracker's library is not installed.

@@ -1,4 +1,4 @@
-"""Which versions made an artifact, asked without importing anything heavy."""
+"""Library versions for an artifact, found without importing the libraries."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from functools import cache
 from importlib import metadata
 
 LIBRARIES = ("torch", "transformers", "accelerate", "numpy", "openvino", "onnxruntime", "onnx")
-"""Those whose version can change what a step computes."""
+"""Libraries whose version can change the result of a step."""
 
 
 @cache
 def versions() -> dict[str, str]:
-    """attar, Python and the libraries that are installed; every step of a run asks."""
+    """Versions of attar, Python and the installed libraries; cached for all steps."""
     from attar import __version__
 
     found = {"attar": __version__, "python": platform.python_version()}

@@ -1,8 +1,8 @@
-"""How much a first recipe spends: three sizes of the same steps, so that only numbers differ.
+"""Three budgets of a first recipe, which has the same steps and differs only in numbers.
 
-`quick` answers whether the data can be learned at all, `good` is what to use, `best` is for the
-model that is deployed. Epochs follow from optimizer steps, because ten epochs of 600 rows and of
-600,000 rows have nothing in common:
+`quick` shows whether the task can be learned at all, `good` is the default, and `best` is for the
+model to deploy. The number of epochs is computed from optimizer steps, because ten epochs of 600
+rows and of 600,000 rows are not comparable:
 
     epochs = steps · batch_size / rows, not below `fewest` and not above `most`
 """
@@ -22,17 +22,17 @@ class Size:
     rows: int | None
     """Training rows; None: all."""
     steps: int
-    """Optimizer steps that a fine-tuning aims at."""
+    """Target number of optimizer steps of a fine-tuning."""
     fewest: int
     most: int
     """Epochs."""
     language_model: str
-    """A named size, of a model that is pre-trained."""
+    """Named size of the language model to pre-train."""
     tokens: int
-    """That it reads."""
+    """Number of training tokens of the language model."""
 
     def epochs(self, rows: int) -> int:
-        """Of a fine-tuning on so many rows."""
+        """Number of epochs of a fine-tuning on `rows` rows."""
         used = max(1, rows if self.rows is None else min(rows, self.rows))
         return min(self.most, max(self.fewest, math.ceil(self.steps * BATCH / used)))
 
@@ -45,7 +45,7 @@ SIZES: Mapping[str, Size] = {
 
 
 def by_size(chosen: str, value: Callable[[Size], Any]) -> tuple[Any, str]:
-    """What a setting is in the chosen size, and what it is in all of them, for a comment.
+    """The value of a setting in the chosen size, and a comment with its values in all sizes.
 
     Example:
         >>> by_size("quick", lambda size: size.language_model)

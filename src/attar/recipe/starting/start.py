@@ -1,8 +1,9 @@
-"""`attar new DATA`: from a file that somebody has to a recipe that runs, and what is in the file.
+"""`attar new DATA`: writes a first recipe for a file, and summarizes the file.
 
-The guesses are `attar.data.look.guesses`, the summary `attar.data.look.one_pass`, the text of the
-recipe `written`. Here they meet: which model, which length, where the recipe goes. A file that is
-there is never overwritten unless that is asked for, and the recipe is checked before it is written.
+Guesses come from `attar.data.look.guesses`, the summary from `attar.data.look.one_pass`, and the
+text of the recipe from `written`. This module combines them and chooses the model, the length and
+the path of the recipe. An existing file is overwritten only with `force`, and the recipe is checked
+before it is written.
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ from attar.tasks.table import CLASSIFICATION
 
 DEMO = "minilm-l6"
 TOKENS_A_WORD = 1.5
-"""Of English in a vocabulary of 30,000 word pieces, rounded up."""
+"""Tokens per word of English text with a vocabulary of 30,000 word pieces, rounded up."""
 FEWEST_ROWS = 20
 MOST_LOST = 0.5
-"""Share of unusable rows from which something else is wrong."""
+"""With a larger share of unusable rows, something else must be wrong."""
 LENGTH_STEP = 32
 MAX_LENGTH = 512
 RECIPES: Mapping[TaskName, Callable[[Subject], str]] = {
@@ -51,21 +52,21 @@ RECIPES: Mapping[TaskName, Callable[[Subject], str]] = {
     "pairs": labelled,
     "running_text": running_text,
 }
-"""Task → the text of its recipe; without labels nothing can be learned but running text."""
+"""Task → function that writes its recipe. Without labels, only language modelling is possible."""
 NOT_A_NAME = re.compile(r"[^A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True)
 class Model:
-    """What a recipe starts from, as far as it is known here."""
+    """The model that a recipe starts from."""
 
     word: str
     folder: Path | None
-    """None: it is on the hub."""
+    """Folder of the model; None: it is on the hub."""
 
     @property
     def measure(self) -> Measure:
-        """Tokens, where the model and what reads its tokenizer are at hand; else words."""
+        """Measure in tokens if the tokenizer is available, otherwise in words."""
         if self.folder is None or find_spec("transformers") is None:
             return WORDS
         return tokens_of(self.folder)
@@ -76,12 +77,12 @@ class Model:
 
     @property
     def blocks(self) -> int | None:
-        """None: unknown."""
+        """Number of blocks; None: unknown."""
         counts = (self.config.get(name) for name in ("num_hidden_layers", "n_layers", "num_layers"))
         return next((count for count in counts if isinstance(count, int)), None)
 
     def needs_new_head(self, classes: Sequence[str]) -> bool:
-        """Whether it is a classifier of other classes."""
+        """Whether the model is a classifier with other classes."""
         names = self.config.get("architectures") or [""]
         if not str(names[0]).endswith(CLASSIFICATION.heads):
             return False
@@ -93,7 +94,7 @@ class Model:
 
 @dataclass(frozen=True)
 class NewRecipe:
-    """A recipe that was written, and what it rests on."""
+    """A new recipe, with the guesses and the summary that it is based on."""
 
     file: Path
     guessed: Guessed
@@ -131,7 +132,7 @@ class NewRecipe:
 
 
 def said(guessed: Guessed) -> list[str]:
-    """Each guess with its reason."""
+    """One line per guess, with its reason."""
     widths = [
         min(28, max(len(getattr(g, part)) for g in guessed.guesses)) for part in ("what", "value")
     ]
@@ -152,16 +153,16 @@ def new_recipe(
     force: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> NewRecipe:
-    """Look at a file, and write a recipe for it.
+    """Inspect a file and write a recipe for it.
 
     Args:
         data: a file, or a folder with one file per split.
         model: a folder, a hub id or a demo model; None: all-MiniLM-L6-v2.
-        output: the recipe; None: named after the data, in the current folder.
-        force: overwrite it.
-        say: told what was found where no recipe can be written.
+        output: path of the recipe; None: named after the data, in the current folder.
+        force: whether to overwrite an existing recipe.
+        say: called with the findings if no recipe can be written.
     Raises:
-        UsageError: nothing fits, or the recipe is there already.
+        UsageError: no task fits the data, or the recipe exists already.
         DataError: the data is damaged, or too many rows cannot be used.
     """
     if size not in SIZES:
@@ -213,7 +214,7 @@ def _require_rows(data: Path, summary: DataSummary) -> None:
 
 
 def _lost(summary: DataSummary) -> float:
-    """The largest share of a split's rows that cannot be used."""
+    """The largest share of unusable rows of any split."""
     lost = ((sum(split.set_aside.values()), split.rows) for split in summary.splits.values())
     return max(unusable / max(unusable + rows, 1) for unusable, rows in lost)
 
@@ -281,7 +282,7 @@ def _subject(
 
 
 def _length(split: SplitSummary, unit: str, config: Mapping[str, Any]) -> tuple[int | None, str]:
-    """Tokens to read of a text: 95 % of the texts fit."""
+    """Maximum length in tokens, so that 95 % of the texts fit."""
     if split.lengths is None:
         return None, "longer texts are truncated"
     factor = 1.0 if unit == "tokens" else TOKENS_A_WORD

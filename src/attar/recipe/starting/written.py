@@ -1,4 +1,4 @@
-"""The text of a first recipe: settings, and beside each what it means or why it has this value."""
+"""Writes the text of a first recipe: settings with comments on their meaning or value."""
 
 from __future__ import annotations
 
@@ -14,34 +14,35 @@ COMMENTS_AT = 34
 """Column of the comments."""
 SMALLEST_DROP, LARGEST_DROP = 0.02, 0.5
 ROWS_OF_A_GATE = 3
-"""A gate allows as many validation rows to be lost: of few rows, one is more than 2 %."""
+"""Minimum number of validation rows that a gate allows to lose, since with few rows a single one is
+more than 2 %."""
 Line = str | tuple[str, Any] | tuple[str, Any, str]
-"""As it stands, or a setting with its value and perhaps a comment."""
+"""A literal line, or a setting with its value and optionally a comment."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What a recipe is written about."""
+    """The data and model of a recipe."""
 
     name: str
     data: Mapping[str, Any]
-    """The settings of its table."""
+    """Settings of the data table."""
     why: Mapping[str, str]
-    """Setting of the table → a comment."""
+    """Setting of the data table → comment."""
     rows: int
-    """Of train, those to be held out left out."""
+    """Number of training rows, without those that are held out."""
     validation_rows: int
     longest: int | None
-    """Tokens to read of a text, so that 95 % fit; None: unknown."""
+    """Maximum length in tokens, so that 95 % of the texts fit; None: unknown."""
     lengths: str
-    """What is known of them, for a comment."""
+    """Description of the text lengths, for a comment."""
     size: str
     model: str
     blocks: int | None
-    """Of the model; None: unknown."""
+    """Number of blocks of the model; None: unknown."""
     is_score: bool = False
     new_head: bool = False
-    """The model is a classifier of other classes."""
+    """Whether the model is a classifier with other classes."""
 
 
 def labelled(subject: Subject) -> str:
@@ -191,6 +192,6 @@ def _line(line: Line) -> str:
         return line
     setting, value, *comment = line
     written = f"{setting} = {toml_value(value)}"
-    # a column's name is a stranger's text, and a line end in it would end the comment
+    # column names are untrusted, and a line break in one would end the comment
     said = f" # {for_terminal(comment[0])}" if comment else ""
     return f"{written.ljust(COMMENTS_AT - 1)}{said}" if said else written
