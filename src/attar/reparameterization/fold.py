@@ -90,7 +90,7 @@ def chain_in(block: Block, settings: FfnSettings) -> tuple[LinearView, ...]:
 
 
 def product(views: Sequence[LinearView]) -> tuple[Tensor, Tensor | None]:
-    """W and b of consecutive linear layers (first one first), in float64; b is None if none has one."""
+    """W and b of consecutive linear layers (first one first), in float64; b can be None."""
     first, *others = views
     weight = first.weight.double()
     bias = None if first.bias is None else first.bias.double()
