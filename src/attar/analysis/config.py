@@ -1,8 +1,8 @@
-"""Settings of `run = "analyze"`: one member for each study. Imports no torch.
+"""Settings of `run = "analyze"`, one class per study. Imports no torch.
 
-`passes` says what a study costs, for the plan: forward passes over the calibration texts, and over
-the rows that judge a model. A table without `study` means `outliers`, so the union is distinguished
-by a function.
+`passes` gives the cost of a study for the plan: forward passes over the calibration texts, and over
+the validation rows. The default of `study` is `outliers`, so the union is discriminated by a
+function.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ Distinct = Annotated[tuple[T, ...], AfterValidator(_all_different)]
 
 
 class Texts(Config):
-    """The training texts that are run through the model."""
+    """Training texts to run through the model."""
 
     examples: int = Field(default=256, gt=0)
     """Number of texts."""
     batch_size: int | None = Field(default=None, gt=0)
     """Texts per batch; None: 32, or 4 for a generative model."""
     seed: int | None = None
-    """Seed of the choice of examples; None: the recipe's."""
+    """Seed of the sample of texts; None: the recipe's."""
 
 
 ByName = dict[str, Any]
 Number = float
-"""A metric is called `float`."""
+"""Alias, because a metric is named `float`."""
 
 
 class AnalyzeMetrics(TypedDict, total=False):
-    """What one study or another writes to the step's result; a gate may name nothing else."""
+    """Metrics that studies can write to the step's result; gates can use only these."""
 
     study: str
     examples: int
@@ -84,7 +84,7 @@ class AnalyzeMetrics(TypedDict, total=False):
     outlier_dimensions: list[int]
     carriers: ByName
     encoder: ByName
-    """Of two stacks the two figures above, and so `decoder`."""
+    """The two figures above, if there are two stacks; likewise `decoder`."""
     decoder: ByName
     bins_per_octave: int
     tokens_of: dict[str, int]
@@ -99,20 +99,20 @@ class AnalyzeMetrics(TypedDict, total=False):
 
 
 class AnalyzeSettings(Config):
-    """Find out why a model is hard to quantize: one study per step."""
+    """Analyze why a model is hard to quantize, with one study per step."""
 
     run: Literal["analyze"] = "analyze"
     model: str
-    """A step that trains, a folder, a hub id or a demo model, with float weights."""
+    """Train step, folder, hub id or demo model, with float weights."""
 
     @property
     def passes(self) -> tuple[int, int]:
-        """Forward passes over the calibration texts, and over the rows that judge."""
+        """Forward passes over the calibration texts, and over the validation rows."""
         return 0, 0
 
 
 class TextStudy(AnalyzeSettings):
-    """Settings of the studies that run texts through the model."""
+    """Settings of studies that run texts through the model."""
 
     data: str
     """Name of a `[data.<name>]` table; its train split is read."""
@@ -124,7 +124,7 @@ class TextStudy(AnalyzeSettings):
 
 
 class JudgedStudy(TextStudy):
-    """Settings of the studies that measure the data's first metric on validation rows."""
+    """Settings of studies that measure the data's first metric on validation rows."""
 
     num_rows: int = Field(default=1000, gt=0)
     """Number of validation rows, a seeded random sample; all of them if there are fewer."""
@@ -136,12 +136,12 @@ Criterion = Literal[
     "gamma_3sigma", "gamma_and_bias_3sigma", "activation_std", "activation_magnitude"
 ]
 WEIGHT_CRITERIA = ("gamma_3sigma", "gamma_and_bias_3sigma")
-"""They look at norms' weights and read no text."""
+"""Criteria that use only the weights of norms and read no texts."""
 Places = Literal["norms", "hidden_states"]
 
 
 class OutlierCriterion(TextStudy):
-    """Settings of the studies of outlier dimensions: how one is recognised."""
+    """Settings of studies of outlier dimensions: the criterion for outliers."""
 
     criterion: Criterion = "gamma_3sigma"
     """What makes a dimension an outlier: its weight in the norms (γ, or γ and β, 3 standard
@@ -159,13 +159,13 @@ class OutlierCriterion(TextStudy):
 
     @property
     def places(self) -> Places:
-        """Where the criterion looks."""
+        """The activations that the criterion uses."""
         is_magnitude = self.criterion == "activation_magnitude"
         return self.at or ("hidden_states" if is_magnitude else "norms")
 
     @property
     def reads_texts(self) -> bool:
-        """Whether the criterion looks at activations; a norm's γ is there without a text."""
+        """Whether the criterion uses activations, and not only the weights of norms."""
         return self.criterion not in WEIGHT_CRITERIA
 
     @model_validator(mode="after")
@@ -180,14 +180,14 @@ class OutlierCriterion(TextStudy):
 
 
 class OutliersStep(OutlierCriterion):
-    """Which hidden dimensions are outliers, how large values grow with depth, and which tokens
-    have massive ones.
+    """Finds outlier dimensions, the growth of values with depth, and tokens with massive
+    activations.
     """
 
     study: Literal["outliers"] = "outliers"
     activations: bool = True
-    """false: only measure what the criterion needs, without statistics of hidden states and massive
-    activations."""
+    """Also compute statistics of hidden states and find massive activations; false: only what the
+    criterion needs."""
 
     @property
     def passes(self) -> tuple[int, int]:
@@ -195,7 +195,7 @@ class OutliersStep(OutlierCriterion):
 
 
 class OutlierTokensStep(OutlierCriterion):
-    """Which tokens carry the largest values of the outlier dimensions."""
+    """Finds the tokens with the largest values of the outlier dimensions."""
 
     study: Literal["outlier_tokens"] = "outlier_tokens"
     top_share: Share = 0.01
@@ -209,13 +209,13 @@ class OutlierTokensStep(OutlierCriterion):
 
 
 class GammaStep(AnalyzeSettings):
-    """The scales γ and biases β of every norm. It reads no texts."""
+    """Shows the scales γ and biases β of every norm. Reads no texts."""
 
     study: Literal["gamma"] = "gamma"
 
 
 class HistogramsStep(AnalyzeSettings):
-    """How large the values of the hidden states are, layer by layer, in one model or in two."""
+    """Histograms of the magnitudes of hidden states, layer by layer, of one or two models."""
 
     study: Literal["histograms"] = "histograms"
     compare_with: str | None = None
@@ -243,31 +243,31 @@ class HistogramsStep(AnalyzeSettings):
 
 
 MOST_DIMENSIONS = 8
-"""Disabled where nothing is said of how many."""
+"""Maximum number of dimensions to disable by default."""
 
 
 class DisablingStep(OutlierCriterion):
-    """What a model loses without its outlier dimensions, compared with random ones."""
+    """Measures the quality lost without the outlier dimensions, compared with random dimensions."""
 
     study: Literal["disabling"] = "disabling"
     count: int | None = Field(default=None, gt=0)
     """Number of outlier dimensions to disable in each stack, those in the most places first; None:
     all, at most 8."""
     null_seeds: int = Field(default=10, ge=1)
-    """Number of random sets of equally many other dimensions."""
+    """Number of random sets of other dimensions, of the same size."""
     replacement: Distinct[Literal["zero", "mean"]] = Field(default=("zero", "mean"), min_length=1)
     """Value of a disabled dimension: 0, or its mean over the calibration tokens."""
     stacks: Distinct[Literal["encoder", "decoder"]] | None = Field(default=None, min_length=1)
-    """Where dimensions are disabled; None: in every stack."""
+    """Stacks in which dimensions are disabled; None: all."""
     template: str | None = None
-    """Zero-shot choice only: the prompt, with {0} and {1} for a row's texts; None: the one the
-    model was trained with."""
+    """Zero-shot choice only: prompt, with {0} and {1} for the texts of a row; None: the prompt that
+    the model was trained with."""
     label_words: tuple[str, ...] | None = Field(default=None, min_length=2)
-    """Zero-shot choice only: a word for each class, in the order of the data's label_names; None:
-    those of its training, or the names themselves."""
+    """Zero-shot choice only: label words in the order of the data's label_names; None: those of the
+    model's training, or the label names."""
     per_token: bool = False
-    """Zero-shot choice only: compare log-likelihoods per token, so that long words are not at a
-    disadvantage."""
+    """Zero-shot choice only: normalize log-likelihoods by the number of tokens, so that long label
+    words are not at a disadvantage."""
     num_rows: int = Field(default=1000, gt=0)
     """Number of validation rows (documents, for running text), a seeded random sample; all of them
     if there are fewer."""
@@ -292,7 +292,7 @@ class DisablingStep(OutlierCriterion):
 
 
 class SiteCosineStep(TextStudy):
-    """Cosine of each site's output with its quantized values."""
+    """Cosine similarity of each site's tensor with its quantized values."""
 
     study: Literal["site_cosine"] = "site_cosine"
     bits: Width = 6
@@ -304,7 +304,7 @@ class SiteCosineStep(TextStudy):
 
 
 class GammaCosineStep(TextStudy):
-    """How much better a norm's output can be quantized when γ is migrated."""
+    """Measures how much gamma migration improves the quantization of norm outputs."""
 
     study: Literal["gamma_cosine"] = "gamma_cosine"
     bits: Width = 6
@@ -316,7 +316,8 @@ class GammaCosineStep(TextStudy):
 
 
 class LeaveOneKindStep(JudgedStudy):
-    """Accuracy with one kind of site left in float, and with only that kind quantized."""
+    """Measures the metric with one kind of site left in float, and with only that kind
+    quantized."""
 
     study: Literal["leave_one_kind"] = "leave_one_kind"
     bits: Width = 6
@@ -324,13 +325,13 @@ class LeaveOneKindStep(JudgedStudy):
 
     @property
     def passes(self) -> tuple[int, int]:
-        """For a model with every kind of site, such as BART; others have fewer, and the plan, which
-        knows the model, counts them (`recipe/analyze_work.py`)."""
+        """Passes for a model with all kinds of sites, such as BART. Others have fewer; the plan,
+        which knows the model, counts them (`study_passes`)."""
         return 1, 2 + 2 * (1 + len(SITE_KINDS))
 
 
 class ClippingStep(JudgedStudy):
-    """Accuracy and share of clipped tokens as the outputs of one kind of site are clipped."""
+    """Measures the metric and the share of clipped tokens when one kind of site is clipped."""
 
     study: Literal["clipping"] = "clipping"
     kinds: Distinct[SiteKind] = Field(default=("mha_norm", "ffn_act"), min_length=1)
@@ -338,9 +339,9 @@ class ClippingStep(JudgedStudy):
     shares: Distinct[Share] = Field(
         default=(1.0, 0.99, 0.98, 0.95, 0.9, 0.8, 0.6, 0.4, 0.2, 0.05), min_length=1
     )
-    """Share of the kind's tokens that the clipping value leaves unchanged."""
+    """Shares of the kind's tokens that the clipping value leaves unchanged."""
     limits: Distinct[float] | None = Field(default=None, min_length=1)
-    """Clipping values to use instead of shares: a positive one only clips values above it, a
+    """Clipping values to use instead of shares. A positive one clips only values above it, a
     negative one only values below it."""
 
     @property
@@ -357,7 +358,7 @@ class ClippingStep(JudgedStudy):
 
 
 def study(table: Any) -> str:
-    """The study a table asks for.
+    """The study of a table.
 
     Example:
         >>> study({"run": "analyze"}), study({"study": "gamma"})
@@ -368,7 +369,7 @@ def study(table: Any) -> str:
 
 
 MOVED = ("methods", "seconds", "sizes")
-"""Former studies that are now scripts in benchmarks/, each under its own name."""
+"""Former studies, which are now scripts in benchmarks/ with the same names."""
 
 
 def _not_moved(table: Any) -> Any:

@@ -1,11 +1,12 @@
-"""The rows that judge a study's model, and how it answers them.
+"""Evaluates the model of a study on validation rows.
 
     a classifier's or regressor's head      the logits        → the data's first metric
     a language head, data with classes      zero-shot choice  → the data's first metric
     a causal language head, running text    nats of tokens    → nll
 
-In zero-shot choice the answer is the class whose word is likeliest, after a template that the
-model's task or the study says. What cannot be judged is refused before anything is computed.
+In zero-shot choice, the prediction is the class with the most likely label word after a template,
+which is set in the study or in the model's task. Unsupported models and data are an error before
+anything is computed.
 Letters: N rows · C classes.
 """
 
@@ -40,7 +41,7 @@ from attar.step import StepContext
 
 @dataclass(frozen=True)
 class TextJudge:
-    """Running text, and the nats of its tokens, passage by passage."""
+    """Evaluates running text: nats of the tokens, per passage."""
 
     stream: Stream
     window: int
@@ -50,7 +51,7 @@ class TextJudge:
 
     @property
     def labels(self) -> np.ndarray:
-        """Predicted tokens of each passage, (N,)."""
+        """Number of predicted tokens of each passage, (N,)."""
         return self.stream.predicted
 
     def answers(self, model: PreTrainedModel, name: str) -> np.ndarray:
@@ -74,10 +75,11 @@ class TextJudge:
 
 
 def open_head_judge(config: JudgedStudy, subject: Subject) -> Judge:
-    """The rows and the metric of a study of a classifier or regressor.
+    """Rows and metric for the study of a classifier or regressor.
 
     Raises:
-        ModelError: the model is not fine-tuned, writes text, or is for other classes than the data.
+        ModelError: the model is not fine-tuned, is generative, or its classes differ from the
+            data's.
         DataError: no labelled validation rows.
     """
     require_classes_or_numbers(config, subject.loaded)
@@ -85,12 +87,12 @@ def open_head_judge(config: JudgedStudy, subject: Subject) -> Judge:
 
 
 def open_judge(config: DisablingStep, context: StepContext) -> tuple[Subject, Judge | TextJudge]:
-    """The model, and the rows and the way to judge it.
+    """Open the model and its judge.
 
     Raises:
-        ModelError: a model without a head, for other classes than the data's, or with a head that
-            cannot answer them.
-        UsageError: settings of zero-shot choice, where it is judged otherwise.
+        ModelError: the model has no head, a head that does not fit the data, or other classes than
+            the data.
+        UsageError: settings of zero-shot choice are given but not used.
         DataError: no labelled validation rows.
     """
     subject = open_subject(config, context)
@@ -125,7 +127,7 @@ def _head_judge(config: JudgedStudy | DisablingStep, subject: Subject, split: Sp
 
 
 def _by_words(config: DisablingStep, subject: Subject, split: Split) -> tuple[Subject, Judge]:
-    """Judged by zero-shot choice; the texts that calibrate are read in the same template."""
+    """Judge by zero-shot choice; calibration texts use the same template."""
     words, template = _words(config, subject)
     template = fitting_template(template, subject.data, subject.context.name)
     model, folder = subject.model, subject.loaded.folder
@@ -143,7 +145,7 @@ def _by_words(config: DisablingStep, subject: Subject, split: Split) -> tuple[Su
 
 
 def _words(config: DisablingStep, subject: Subject) -> tuple[Sequence[str], str]:
-    """The words of the data's classes, in the data's order, and the template."""
+    """Label words in the data's order, and the template."""
     task, data = subject.loaded.task, subject.data
     if not data.kind.has_classes:
         raise ModelError(
@@ -171,7 +173,7 @@ def _words(config: DisablingStep, subject: Subject) -> tuple[Sequence[str], str]
 
 
 def _max_tokens(subject: Subject) -> int:
-    """Tokens the model reads at most."""
+    """Maximum number of tokens of the model."""
     task, most = subject.loaded.task, anatomy_of(subject.model).max_tokens
     if task is not None:
         return task.max_length

@@ -1,7 +1,7 @@
-"""What a study will cost, in forward passes over the texts it watches and the rows that judge.
+"""Estimates the cost of a study, in forward passes over calibration texts and validation rows.
 
-Most studies know both from their settings alone. `leave_one_kind` judges each kind of tensor twice,
-and how many kinds there are depends on the model: 12 in BERT, 18 in BART.
+For most studies, both follow from the settings. `leave_one_kind` evaluates each kind of tensor
+twice, and the number of kinds depends on the model: 12 in BERT, 18 in BART.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def plan_analyze(config: AnalyzeSettings, context: PlanContext) -> StepPlan:
     """Plan a study.
 
     Raises:
-        DataError: fewer training rows than texts to watch.
-        ModelError: the study quantizes, and no sites are known for the model.
+        DataError: fewer training rows than calibration texts.
+        ModelError: the study quantizes the model, whose sites are unknown.
     """
     texts, model = context.texts, context.model(config.model, None, 128)
     watched, judged = study_passes(config, model.cost.model)
@@ -55,10 +55,10 @@ def plan_analyze(config: AnalyzeSettings, context: PlanContext) -> StepPlan:
 
 
 def study_passes(config: AnalyzeSettings, model: PreTrainedModel) -> tuple[int, int]:
-    """Passes over the calibration texts, and over the rows that judge.
+    """Passes over the calibration texts, and over the validation rows.
 
     Args:
-        model: of the step's architecture; weights are not read.
+        model: a model of the step's architecture; its weights are not read.
     """
     watched, judged = config.passes
     if isinstance(config, LeaveOneKindStep):

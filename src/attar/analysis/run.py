@@ -1,10 +1,10 @@
-"""The step `analyze`: why a model is hard to quantize, one study a step.
+"""The step `analyze`: analyzes why a model is hard to quantize, with one study per step.
 
-    study.json    the study's table, as the report shows it
-    metrics       what a gate or another program may want of it
+    study.json    tables of the study, for the report
+    metrics       figures for gates and other programs
 
-To add a study: its file in studies/, a member of the union in `config`, a row here, what the report
-shows of it (report/study_tables/layouts.py), and its card in docs/methods.
+To add a study, write its module in studies/, add a member of the union in `config`, a row here and
+its tables for the report (report/study_tables/layouts.py), and document it in docs/methods.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ STUDY_FILE = "study.json"
 
 
 def analyze(config: Any, context: StepContext) -> AnalyzeMetrics:
-    """Make the study `config.study` and write its table.
+    """Run the study `config.study` and write its tables.
 
     Returns: the step's metrics.
     """

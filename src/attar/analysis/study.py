@@ -1,4 +1,4 @@
-"""What a study finds: tables for the report, figures for programs."""
+"""Result of a study: tables for the report, and metrics."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Finding:
     """Plain data throughout."""
 
     facts: Mapping[str, Any]
-    """Under what conditions it was found: examples, bits, the metric, the float model's value."""
+    """Conditions of the study: number of examples, bits, metric, value of the float model."""
     tables: Mapping[str, Sequence[Row]]
-    """Name → rows, in the order they are shown; the main one is called "rows"."""
+    """Name → rows, in display order; the main table is "rows"."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
-    """What a gate or another program may want; beside the facts, which are metrics too."""
+    """Metrics for gates and other programs, in addition to the facts."""

@@ -1,8 +1,8 @@
-"""What a study looks at: a float model, data, and the texts the model is watched on.
+"""The subject of a study: a float model, its data, and calibration texts.
 
-The texts are those that would calibrate the model: a seeded choice of training rows in batches of
-like length, and what a model with a decoder writes to them, be it the words of classes. A model
-without a head is watched all the same; only what judges answers needs one.
+The texts are the same as in calibration: a seeded sample of training rows in batches of similar
+length, with generations or label words for models with a decoder. The model does not need a head
+unless the study evaluates predictions.
 Shape letters: `N` values that count, `D` hidden.
 """
 
@@ -43,21 +43,21 @@ from attar.scoring.label_words import LabelWords
 from attar.step import StepContext
 
 Place = Site | HiddenState
-"""Where hidden dimensions are looked at: a norm's output, or a layer's hidden state."""
+"""A place where hidden dimensions are examined: the output of a norm, or a hidden state."""
 UNTUNED_MAX_LENGTH = 128
-"""Tokens at which texts are cut for a model whose task is not known."""
+"""Maximum number of tokens for a model without a task."""
 
 
 @dataclass(frozen=True)
 class Watched:
-    """A model and the batches it is watched reading."""
+    """A model and the batches to observe it on."""
 
     loaded: LoadedModel
     context: StepContext
 
     @cached_property
     def batches(self) -> Sequence[Batch]:
-        """Padded on the right."""
+        """Batches, padded on the right."""
         raise NotImplementedError
 
     @property
@@ -70,17 +70,17 @@ class Watched:
 
     @property
     def reading(self) -> dict[str, int]:
-        """Texts and their real tokens, for the facts of a study."""
+        """Numbers of texts and of real tokens, for the facts of a study."""
         return {"examples": self.num_examples, "tokens": num_tokens(self.batches)}
 
     def watch(self, seers: Mapping[Place, Watcher], title: str) -> None:
-        """One pass over the texts; the real values (N, D) of each place are shown to its seer,
-        batch by batch.
+        """Run the model over the texts and call each place's watcher with its values (N, D) at real
+        tokens, per batch.
 
         Raises:
-            NonFiniteError: a hidden state holds NaN or infinity.
+            NonFiniteError: a hidden state contains NaN or infinity.
         """
-        real, batches = RealTokens(), self.batches  # made before anyone watches
+        real, batches = RealTokens(), self.batches  # prepared before observing
         states = {p: see for p, see in seers.items() if isinstance(p, HiddenState)}
         sites = {p: see for p, see in seers.items() if not isinstance(p, HiddenState)}
         with (
@@ -94,13 +94,13 @@ class Watched:
                 if states:
                     _show(run_with_states(self.model, batch), real, states)
                 else:
-                    final_states(self.model, batch)  # a language head's V logits are not looked at
+                    final_states(self.model, batch)  # without the V logits of a language head
                 bar.advance()
 
 
 @dataclass(frozen=True)
 class Given(Watched):
-    """A model and a few batches that come from no data."""
+    """A model and given batches, without data."""
 
     given: Sequence[Batch]
 
@@ -111,18 +111,18 @@ class Given(Watched):
 
 @dataclass(frozen=True)
 class Subject(Watched):
-    """A model and what it reads of some data."""
+    """A model and its texts from some data."""
 
     data: TextData
     texts: Texts
-    """Which of the data's training texts."""
+    """Selection of the training texts."""
     named: LabelWords | None = None
-    """How a language model is asked for the data's classes; None: as it was taught."""
+    """Template and label words for a language model; None: those of its training."""
 
     @cached_property
     def batches(self) -> Sequence[Batch]:
-        """The texts. Made when they are first asked for: a model that writes takes minutes for its
-        part, and not every study reads.
+        """The calibration batches. They are made on first use, because generation takes minutes and
+        not every study needs them.
         """
         wanted = self.texts
         made = calibration_texts(
@@ -155,8 +155,8 @@ def open_model(
     """The float model of a study.
 
     Args:
-        word: as the recipe names it.
-        shows_probabilities: with attention whose probabilities are a site.
+        word: the model's name in the recipe.
+        shows_probabilities: whether to use attention with probabilities as a site.
     """
     folder = resolve_model(word, context.inputs, context.recipe_folder)
     loaded = load_model(folder, attention="eager")
@@ -171,11 +171,10 @@ def open_model(
 def open_subject(
     config: TextStudy, context: StepContext, *, shows_probabilities: bool = False
 ) -> Subject:
-    """The model and the data of a study.
+    """Open the model and the data of a study.
 
     Raises:
-        ModelError: the model's family is unknown, or the study judges answers and the model gives
-            none that it can judge.
+        ModelError: the model's family is unknown, or the study cannot evaluate its predictions.
         DataError: the data cannot be read.
     """
     loaded = open_model(config.model, context, shows_probabilities=shows_probabilities)
@@ -185,10 +184,10 @@ def open_subject(
 
 
 def require_classes_or_numbers(config: JudgedStudy, loaded: LoadedModel) -> None:
-    """Refuse a model whose answers a study cannot judge, before anything is computed with it.
+    """Check that a study can evaluate the predictions of a model, before running it.
 
     Raises:
-        ModelError: the model is not fine-tuned, writes text, or answers with words.
+        ModelError: the model is not fine-tuned, is generative, or uses label words.
     """
     if loaded.task is None:
         raise ModelError(
@@ -211,7 +210,7 @@ def require_classes_or_numbers(config: JudgedStudy, loaded: LoadedModel) -> None
 
 
 def encoder_of(loaded: LoadedModel) -> TextEncoder:
-    """A model's tokenizer with the inputs and the length of its task, if it has one."""
+    """A model's tokenizer, with the inputs and maximum length of its task, if it has one."""
     if loaded.task is not None:
         return TextEncoder.from_folder(
             loaded.folder, loaded.task.max_length, loaded.task.input_names

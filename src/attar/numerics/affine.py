@@ -1,23 +1,22 @@
 """Affine quantization: real numbers on a grid of 2^bits evenly spaced points.
 
-The problem: an integer of few bits must stand for a real number. The idea: a `scale` (the distance
-of two neighbours) and a `zero_point` (the integer that means exactly 0) make the grid, and every
-value goes to its nearest point.
+A grid is defined by a `scale` (the distance of neighbouring points) and a `zero_point` (the integer
+that represents 0 exactly). Each value is rounded to the nearest point.
 
     quantize     q = clamp(round(x / scale) + zero_point, quant_min, quant_max)
     dequantize   x̂ = (q − zero_point) · scale
-    fake_quantize = dequantize ∘ quantize: the float model sees what the integers can say
+    fake_quantize = dequantize ∘ quantize: a float result with the error of quantization
 
-*Symmetric* grids have zero_point 0 and as many points below zero as above, −(2^(bits−1)−1) …
-2^(bits−1)−1: weights use them, because a product with a zero point costs an extra sum at run time.
-*Full-range* symmetric grids have the one integer more that bits can hold, −2^(bits−1). It lets the
-range reach one step further below zero, which matters at 2 bits: four points and not three.
-*Asymmetric* grids have unsigned integers 0 … 2^bits−1 and put them where the values are:
-activations use them. Zero is a point of every grid, so that padding, ReLU's zeros and masked
+*Symmetric* grids have zero_point 0 and the integers −(2^(bits−1)−1) … 2^(bits−1)−1. They are used
+for weights, because a zero point costs an additional sum at run time.
+*Full-range* symmetric grids also use the integer −2^(bits−1). The range reaches one step further
+below zero, which matters at 2 bits: four points instead of three.
+*Asymmetric* grids have unsigned integers 0 … 2^bits−1 that cover the range of the values. They are
+used for activations. Zero is a point of every grid, so that padding, ReLU's zeros and masked
 probabilities stay exact.
 
-Left out: floating-point grids, and scales per group of inputs (no runtime of ours multiplies them).
-Shape letters: `C` channels of the axis that has its own scales.
+Left out: floating-point grids, and scales per group of inputs (not supported by our runtimes).
+Shape letters: `C` channels along the axis with per-channel scales.
 """
 
 from __future__ import annotations
@@ -28,15 +27,14 @@ import torch
 from torch import Tensor
 
 SMALLEST_SCALE = 2.0**-100
-"""A range narrower than this is not a range: the scale's reciprocal must stay finite in float32
-(largest 2^127).
+"""Minimum scale, so that its reciprocal is finite in float32 (largest 2^127).
 """
 
 
 @dataclass(frozen=True)
 class QParams:
-    """The grid: `scale` and `zero_point` are float32 and int32 tensors, of shape () for one grid or
-    (C,) for one a channel.
+    """A grid. `scale` and `zero_point` are float32 and int32 tensors of shape (), or (C,) for
+    per-channel grids.
     """
 
     scale: Tensor
@@ -49,7 +47,7 @@ def integer_range(bits: int, symmetric: bool, full_range: bool = False) -> tuple
     """The integers of a grid: (quant_min, quant_max).
 
     Args:
-        full_range: of a symmetric grid: with the integer −2^(bits−1).
+        full_range: symmetric grids only: include the integer −2^(bits−1).
 
     Example:
         >>> integer_range(8, symmetric=True), integer_range(8, symmetric=False)
@@ -66,16 +64,16 @@ def integer_range(bits: int, symmetric: bool, full_range: bool = False) -> tuple
 def choose_qparams(
     low: Tensor, high: Tensor, bits: int, symmetric: bool, full_range: bool = False
 ) -> QParams:
-    """The finest grid whose points reach from `low` to `high`, zero included.
+    """The finest grid that covers `low` to `high` and zero.
 
         symmetric   scale = max(|low|, |high|) / quant_max
         asymmetric  scale = (high − low) / (2^bits − 1),  zero_point = round(−low / scale)
 
     Args:
-        low, high: ends of the range, shape () or (C,); an end on the wrong side of zero is moved to
+        low, high: ends of the range, shape () or (C,). An end on the wrong side of zero is set to
             zero.
         bits: 2 to 8.
-        full_range: of a symmetric grid: one integer more below zero; the scale is the same.
+        full_range: symmetric grids only: one more integer below zero, with the same scale.
     Returns: a grid of float32 scales. A range of no width gets scale 1, which represents its only
         value, 0, exactly.
     Raises:
@@ -90,7 +88,7 @@ def choose_qparams(
         scale = torch.maximum(-low, high) / quant_max
     else:
         scale = (high - low) / (quant_max - quant_min)
-    # rounded to float32 first, so that the zero point belongs to the scale that is stored
+    # rounded to float32 first, so that the zero point matches the stored scale
     scale = torch.where(scale < SMALLEST_SCALE, 1.0, scale).to(torch.float32)
     if symmetric:
         zero_point = torch.zeros_like(scale)
@@ -101,7 +99,7 @@ def choose_qparams(
 
 
 def _along(values: Tensor, x: Tensor, axis: int | None) -> Tensor:
-    """Values of shape (C,) laid along `axis` of `x`, so that they broadcast."""
+    """Reshape values (C,) to broadcast along `axis` of `x`."""
     if axis is None:
         return values
     shape = [1] * x.ndim
@@ -110,8 +108,8 @@ def _along(values: Tensor, x: Tensor, axis: int | None) -> Tensor:
 
 
 def _on_grid(x: Tensor, qparams: QParams, axis: int | None) -> Tensor:
-    """The integer of each value, still in x's own float type."""
-    # multiplied by the reciprocal, as torch's own kernels do: ties must fall to the same side
+    """The integer of each value, in the float dtype of `x`."""
+    # multiplied by the reciprocal, as in torch's kernels, so that ties round to the same side
     inverse = _along(qparams.scale, x, axis).reciprocal()
     shifted = torch.round(x * inverse) + _along(qparams.zero_point, x, axis)
     return shifted.clamp(qparams.quant_min, qparams.quant_max)
@@ -121,22 +119,22 @@ def quantize(x: Tensor, qparams: QParams, axis: int | None = None) -> Tensor:
     """The nearest grid point of each value, as its integer.
 
     Args:
-        axis: the dimension with one scale a channel; None: one scale for all.
+        axis: dimension of per-channel scales; None: one scale for all.
     Returns: int32 in quant_min … quant_max, of x's shape.
     """
     return _on_grid(x, qparams, axis).to(torch.int32)
 
 
 def dequantize(q: Tensor, qparams: QParams, axis: int | None = None) -> Tensor:
-    """What the integers stand for: float32, (q − zero_point) · scale."""
+    """Convert integers to float32 values, (q − zero_point) · scale."""
     return (q - _along(qparams.zero_point, q, axis)) * _along(qparams.scale, q, axis)
 
 
 def fake_quantize(x: Tensor, qparams: QParams, axis: int | None = None) -> Tensor:
-    """Each value's nearest grid point, as a float: dequantize(quantize(x)).
+    """Round each value to the nearest grid point: dequantize(quantize(x)).
 
     Equal, bit for bit, to `torch.fake_quantize_per_tensor_affine` and `…_per_channel_affine` in
-    float32. No gradient is defined here; layers that learn through the grid bring their own.
+    float32. It has no useful gradient; trainable layers define their own.
 
     Example:
         >>> grid = choose_qparams(torch.tensor(-1.0), torch.tensor(2.0), bits=2, symmetric=False)
@@ -150,12 +148,12 @@ def fake_quantize(x: Tensor, qparams: QParams, axis: int | None = None) -> Tenso
 def per_channel_range(x: Tensor, axis: int = 0) -> tuple[Tensor, Tensor]:
     """(minimum, maximum) for each index along `axis`, each of shape (C,).
 
-    For a Linear weight (O, I) and an embedding table (V, D) that axis is 0: an output channel, or a
-    row. A product with per-channel weights needs one multiplication per output, so finer weights
-    are free; finer activations are not, since their scale would vary along the summed axis.
+    For a Linear weight (O, I) and an embedding table (V, D) the axis is 0: output channels, or
+    rows. Per-channel scales of weights are applied once per output and so cost nothing; scales per
+    input channel would vary along the summed axis.
 
     Raises:
-        ValueError: there are no values.
+        ValueError: `x` is empty.
     """
     if x.numel() == 0:
         raise ValueError(f"a range needs at least one value, got shape {tuple(x.shape)}")

@@ -1,16 +1,15 @@
-"""What one figure does not say of a classifier: which classes it confuses, and whether its
-confidence can be trusted.
+"""Per-class figures, confusion matrix and calibration of a classifier.
 
     precision_c = tp_c / (tp_c + fp_c)       recall_c = tp_c / (tp_c + fn_c)
     F1_c        = 2·tp_c / (2·tp_c + fp_c + fn_c)
     ECE         = Σ_bins (rows in bin / N) · | mean confidence − share right |
 
-Confidence is the largest probability of a row. Where it matches the share of right answers, a
-threshold on it means something: `above` says how many rows are answered and how many of them right.
+Confidence is the largest probability of a row. If it matches the accuracy, a confidence threshold
+is meaningful; `above` gives coverage and accuracy at a threshold.
 
-What is undefined is 0, as in scikit-learn with `zero_division=0`; it is the reference in the tests
-and an optional dependency. Source of the ECE: Guo et al. 2017 (arXiv 1706.04599), equation 3, bins
-of equal width. Shapes: N rows, C classes.
+Undefined values are 0, as in scikit-learn with `zero_division=0`, which is the reference in the
+tests and an optional dependency. Source of the ECE: Guo et al. 2017 (arXiv 1706.04599), equation 3,
+with bins of equal width. Shapes: N rows, C classes.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 NUM_BINS = 15
-"""Of confidence; the number in the paper's tables."""
+"""Number of confidence bins, as in the paper's tables."""
 
 
 def softmax(logits: NDArray[Any]) -> Floats:
-    """Probabilities along the last axis, in float64 and safe from overflow.
+    """Numerically stable softmax along the last axis, in float64.
 
     Example:
         >>> softmax(np.array([[1000.0, 1000.0]])).tolist()
@@ -39,11 +38,11 @@ def softmax(logits: NDArray[Any]) -> Floats:
 
 
 def balanced_weights(labels: NDArray[Any], num_classes: int) -> Floats:
-    """Factors that make all classes weigh alike, (C,).
+    """Class weights that balance all classes, (C,).
 
-    Of classes (N,): N / (classes that occur · rows of the class), a mean of 1 over the rows. Of
-    sets (N, C): rows without the label per row with it. Rows without a label (−1) have no say; a
-    class without a row gets 1.
+    For classes (N,): N / (number of classes that occur · rows of the class), with mean 1 over the
+    rows. For label sets (N, C): rows without the label / rows with it. Unlabelled rows (−1) are
+    ignored; a class without rows gets 1.
 
     Example:
         >>> balanced_weights(np.array([0, 0, 0, 1]), 2).round(3).tolist()
@@ -61,7 +60,7 @@ def balanced_weights(labels: NDArray[Any], num_classes: int) -> Floats:
 def confusion_matrix(
     labels: NDArray[Any], predictions: NDArray[Any], num_classes: int
 ) -> NDArray[np.int64]:
-    """Rows of each class (C) that were predicted as each class (C).
+    """Confusion matrix (C, C): rows are labels, columns are predictions.
 
     Example:
         >>> confusion_matrix(np.array([0, 0, 1]), np.array([0, 1, 1]), 2).tolist()
@@ -74,15 +73,15 @@ def confusion_matrix(
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """How well one class is found, 0..1."""
+    """Precision, recall and F1 of one class, 0..1."""
 
     precision: float
     recall: float
     f1: float
     rows: int
-    """That have this label."""
+    """Number of rows with this label."""
     predicted: int
-    """Rows that were predicted to have it."""
+    """Number of rows with this prediction."""
 
 
 def class_figures(confusion: NDArray[np.int64]) -> list[ClassFigures]:
@@ -98,7 +97,8 @@ def class_figures(confusion: NDArray[np.int64]) -> list[ClassFigures]:
 def figures_of_counts(
     right: NDArray[np.int64], labelled: NDArray[np.int64], predicted: NDArray[np.int64]
 ) -> list[ClassFigures]:
-    """The same from how often each class (C,) was right, is the label, and was predicted."""
+    """Like `class_figures`, from the numbers of correct rows, labels and predictions per class
+    (C,)."""
     return [
         ClassFigures(
             precision=_share(hit, given),
@@ -119,25 +119,25 @@ def _share(part: int, whole: int) -> float:
 
 @dataclass(frozen=True)
 class Bin:
-    """Rows of like confidence."""
+    """A confidence bin."""
 
     low: float
-    """Exclusive, but of the first bin."""
+    """Lower end, exclusive except in the first bin."""
     high: float
     rows: int
     confidence: float
-    """Mean."""
+    """Mean confidence."""
     accuracy: float
 
 
 def calibration_bins(
     confidence: Floats, right: NDArray[np.bool_], num_bins: int = NUM_BINS
 ) -> list[Bin]:
-    """The bins of equal width that hold a row, the least confident first.
+    """The nonempty bins of equal width, in order of increasing confidence.
 
     Args:
         confidence: (N,), 0..1.
-        right: whether each row was answered right, (N,).
+        right: whether each prediction is correct, (N,).
     """
     edges = np.linspace(0, 1, num_bins + 1)
     bin_N = np.clip(np.digitize(confidence, edges, right=True) - 1, 0, num_bins - 1)
@@ -155,7 +155,7 @@ def calibration_bins(
 
 
 def calibration_error(bins: Sequence[Bin]) -> float:
-    """The expected calibration error, 0..1; 0: confidence is the share of right answers.
+    """The expected calibration error, 0..1; 0 if confidence equals accuracy in every bin.
 
     Example:
         >>> sure = calibration_bins(np.array([0.9, 0.9]), np.array([True, False]))
@@ -168,20 +168,20 @@ def calibration_error(bins: Sequence[Bin]) -> float:
 
 @dataclass(frozen=True)
 class Confident:
-    """The rows that a threshold on confidence lets through."""
+    """Coverage and accuracy at a confidence threshold."""
 
     threshold: float
     rows: int
     coverage: float
-    """Their share of all rows."""
+    """Share of rows at or above the threshold."""
     accuracy: float | None
-    """Of them; None: there are none."""
+    """Accuracy on these rows; None if there are none."""
 
 
 def above(
     confidence: Floats, right: NDArray[np.bool_], thresholds: Sequence[float]
 ) -> Iterator[Confident]:
-    """How many rows are at least as confident as each threshold, and how many of them are right."""
+    """Coverage and accuracy at each confidence threshold."""
     for threshold in thresholds:
         inside = confidence >= threshold
         rows = int(inside.sum())

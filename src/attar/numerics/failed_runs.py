@@ -1,9 +1,10 @@
-"""Runs of one setting with other seeds: which of them failed, by their loss curves. No torch.
+"""Detects failed runs among runs that differ only in their seed, by their loss curves. No torch.
 
-Small models sometimes fall off the path early and never come back. Such a run says nothing of the
-setting, so it is named, and what is reported beside mean and standard deviation is the maximum.
+Training of small models sometimes diverges early and never recovers. Such a run is not
+representative of the setting, so it is reported by name, and the maximum is reported in addition to
+mean and standard deviation.
 
-The rule, for n ≥ 3 runs whose loss was logged at the same places:
+The rule, for n ≥ 3 runs with losses at the same steps:
 
     d_i(t) = loss_i(t) − median over runs of loss(t)
     e_i    = median of d_i over the last quarter of the places     excess at the end
@@ -12,12 +13,12 @@ The rule, for n ≥ 3 runs whose loss was logged at the same places:
 
     run i failed   if its loss at the end is not finite, or e_i > max(6 s, 0.05 · fall)
 
-Only a loss *above* the others counts: a run that is better than the rest is luck. A spike that
-heals is not a failure, since only the end counts. The floor of 5 % of the fall keeps runs that are
-all alike from failing by a hair. Where half of the runs or more would fail there is no common path
-to have left, and none is named.
+Only losses *above* the others count; a better run is not a failure. A loss spike that recovers is
+not a failure, because only the end counts. The minimum of 5 % of the fall prevents failures among
+nearly identical runs. If half of the runs or more would fail, there is no common curve to compare
+with, and none is reported.
 
-Source: the phenomenon is figure 4.1 of UCB/EECS-2023-141, which names no rule; this one is ours.
+Source: the phenomenon is shown in figure 4.1 of UCB/EECS-2023-141; the rule is ours.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 
 FEWEST = 3
-"""Runs; of two that differ, either may be the one that failed."""
+"""Minimum number of runs; with two, either could be the one that failed."""
 END_SHARE = 0.25
 SPREADS = 6.0
-"""A normal spread is beyond it once in 500 million."""
+"""Threshold in standard deviations, which a normal variable exceeds once in 500 million."""
 LEAST_SHARE = 0.05
-"""Of the fall of the median loss."""
+"""Minimum excess, as a share of the fall of the median loss."""
 NORMAL = 1.4826
 """Standard deviation of a normal distribution in median absolute deviations."""
 
@@ -41,8 +42,8 @@ def failed_runs(curves: Mapping[str, Sequence[float | None]]) -> tuple[str, ...]
     """Names of the runs that failed.
 
     Args:
-        curves: run → its losses at the same places; None, NaN or infinity: not a number there. A
-            shorter curve ended early, and is compared where it is.
+        curves: run → losses at the same steps; None, NaN or infinity: not finite. A shorter curve
+            ended early and is compared as far as it goes.
 
     Example:
         >>> good = {f"seed={i}": [4.0, 3.0 + i / 100, 2.0 + i / 100] for i in range(4)}
@@ -73,6 +74,6 @@ def failed_runs(curves: Mapping[str, Sequence[float | None]]) -> tuple[str, ...]
 
 
 def _finite(losses: Sequence[float | None]) -> list[float] | None:
-    """The losses, or None where one is not a number."""
+    """The losses, or None if one is not finite."""
     found = [loss for loss in losses if loss is not None and math.isfinite(loss)]
     return found if len(found) == len(losses) else None

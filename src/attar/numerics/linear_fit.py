@@ -1,10 +1,10 @@
-"""The best linear map from x to y, from sums over a stream, and a chain of maps that computes it.
+"""Least-squares fit of a linear map from x to y over a stream, and its factorization into a chain.
 
     W, b = argmin Σ ‖y − W x − b‖² + λ ‖W‖²        λ = ridge · tr(Σ (x − x̄)(x − x̄)ᵀ) / I
 
-Only Σ x xᵀ, Σ y xᵀ, Σ x and Σ y are kept, in float64, so any number of tokens costs I² + O·I
-numbers. A chain starts from the singular values of W = U S Vᵀ, split evenly, so that no map begins
-near zero and all of them get gradients of one size:
+Only Σ x xᵀ, Σ y xᵀ, Σ x and Σ y are kept, in float64, so memory is I² + O·I numbers for any number
+of tokens. The singular values of W = U S Vᵀ are split evenly over the chain, so that no map starts
+near zero and the gradients of all maps have the same size:
 
     Wₙ … W₁ = (U S^{1/n} Qₙ₋₁ᵀ) … (Q₁ S^{1/n} Vᵀ)       Qᵢ: orthonormal columns, random
 
@@ -30,7 +30,7 @@ def _nothing() -> Tensor:
 
 @dataclass
 class LinearFit:
-    """Sums over pairs of x (N, I) and y (N, O)."""
+    """Accumulated sums over pairs of x (N, I) and y (N, O)."""
 
     count: int = 0
     xx: Tensor = field(default_factory=_nothing)
@@ -46,10 +46,10 @@ class LinearFit:
         self.x, self.y = x.sum(dim=0) + self.x, y.sum(dim=0) + self.y
 
     def solve(self, *, ridge: float, has_bias: bool) -> tuple[Tensor, Tensor | None]:
-        """W (O, I) and b (O,), or no b for a map through zero.
+        """Solve for W (O, I) and b (O,); b is None without a bias.
 
         Raises:
-            ValueError: no pair was added.
+            ValueError: no pairs were added.
         """
         xx, yx, x, y = self.xx, self.yx, self.x, self.y
         if not self.count:
@@ -66,7 +66,7 @@ class LinearFit:
 
 
 def chain_of(weight: Tensor, inner: Sequence[int], generator: torch.Generator) -> list[Tensor]:
-    """Maps, first one first, whose product is `weight` (O, I), to the rank of the inner widths."""
+    """Maps (first one first) with product `weight` (O, I), up to the rank of the inner widths."""
     if not inner:
         return [weight]
     rank = min(*weight.shape, *inner)

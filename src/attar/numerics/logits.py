@@ -1,17 +1,17 @@
-"""Row-wise functions of a language model's logits, without the logits of all rows.
+"""Row-wise functions of a language model's logits, computed in blocks to save memory.
 
-The problem: N predictions over a vocabulary of V make N × V logits, 1.6 GB in float32 for 8,192
-tokens and 49,152 words. A loss or a score needs one number per row, and the gradient of a
-divergence makes half a dozen tensors of that size. The idea: keep the hidden states (N, D), and
-take the head a block of rows at a time:
+N predictions over a vocabulary of V are N × V logits: 1.6 GB in float32 for 8,192 tokens and 49,152
+vocabulary entries. A loss or a score needs one number per row, while the gradient of a divergence
+creates half a dozen tensors of that size. So only the hidden states (N, D) are kept, and the head
+is applied to one block of rows at a time:
 
     z = h Wᵀ                                     one product per block
     f_k(z), dz = Σ_k factor_k · ∂f_k/∂z          a few rows at a time, in the processor's cache
     dh = dz W,  dW += dzᵀ h                      two products per block; dz has replaced z
 
-Values and gradients cost the three products they cost with whole logits; nothing is computed twice.
-Memory is dW and one block (two with a teacher), whatever N is. The price: the weight of each
-function in what is differentiated must be known beforehand. Left out: second derivatives.
+Values and gradients take the same three products as with full logits; nothing is recomputed. Memory
+is dW and one block (two with a teacher), independent of N. The weight of each function in the loss
+must be known in advance. Left out: second derivatives.
 
 Letters: N rows · n rows of a block · D hidden size · V vocabulary · K functions.
 """
@@ -30,20 +30,20 @@ from torch.nn import functional
 from attar.numerics.sparse_distributions import SparseDistributions, SparseLogits
 
 BLOCK_BYTES = 64 * 2**20
-"""Of a block's logits in float32: enough rows for the products to run at full speed."""
+"""Size of a block's logits in float32, large enough for the products to run at full speed."""
 CACHED_VALUES = 2**20
-"""Logits that the functions see at once on a CPU. 4 MiB in float32: the half dozen tensors of that
-size which a gradient makes stay in the cache. An accelerator gets the whole block instead, because
-there each operation costs a launch."""
+"""Number of logits that the functions process at once on a CPU: 4 MiB in float32, so that the
+temporary tensors of a gradient stay in the cache. An accelerator processes the whole block, because
+each operation costs a kernel launch."""
 
 Index = tuple[Tensor, ...]
-"""Where the rows lie along the leading axes of logits: (N,) per axis."""
+"""Indices of the rows along the leading axes of logits: (N,) per axis."""
 Taught = Tensor | SparseDistributions | None
-"""Of some rows, what a teacher says: its logits (n, V), or what is stored of its distributions."""
+"""The teacher's outputs for some rows: logits (n, V), or stored sparse distributions."""
 
 
 class RowLabels(Protocol):
-    """What is known of each row: a tensor (N,), or several side by side."""
+    """Labels of rows: a tensor (N,), or several."""
 
     @property
     def device(self) -> torch.device: ...
@@ -54,12 +54,12 @@ class RowLabels(Protocol):
 
 
 RowFunction = Callable[[Tensor, Taught, Any], Tensor]
-"""(logits (n, V), what a teacher says, labels of these rows) → (n,), row by row."""
+"""(logits (n, V), teacher's outputs, labels) → values of these rows, (n,)."""
 
 
 @dataclass(frozen=True)
 class Head:
-    """What turns hidden states (N, D) into logits (N, V):
+    """Maps hidden states (N, D) to logits (N, V):
 
     cap · tanh(scale · (h Wᵀ + b) / cap), or without a cap scale · (h Wᵀ + b)
     """
@@ -76,7 +76,7 @@ class Head:
         return replace(self, weight=self.weight.to(dtype), bias=bias)
 
     def finish(self, products: Tensor) -> Tensor:
-        """Logits out of h Wᵀ + b, in float32 or wider."""
+        """Compute logits from the products h Wᵀ, in float32 or wider."""
         logits = products.to(torch.promote_types(products.dtype, torch.float32))
         if self.scale != 1.0:
             logits = self.scale * logits
@@ -84,8 +84,7 @@ class Head:
 
 
 class LazyLogits(ABC):
-    """Logits (…, V) that are computed or read for the rows that are asked for, as an index into a
-    tensor gives them."""
+    """Logits (…, V) that are computed or read on demand for indexed rows."""
 
     shape: Sequence[int]
     dtype: torch.dtype
@@ -99,11 +98,11 @@ Logits = Tensor | LazyLogits
 
 
 class HeadLogits(LazyLogits):
-    """The logits that a head makes of hidden states.
+    """Logits of a head applied to hidden states.
 
     Args:
-        hidden: (…, D), as the head reads them.
-        precision: what the products are computed in; None: what the weight is stored in.
+        hidden: inputs of the head, (…, D).
+        precision: dtype of the products; None: dtype of the weight.
     """
 
     def __init__(self, head: Head, hidden: Tensor, precision: torch.dtype | None = None) -> None:
@@ -117,14 +116,14 @@ class HeadLogits(LazyLogits):
         return head.finish(functional.linear(hidden, head.weight, head.bias))
 
     def first(self, columns: int) -> HeadLogits:
-        """The logits of the first `columns` words."""
+        """The logits of the first `columns` vocabulary entries."""
         bias = None if self.head.bias is None else self.head.bias[:columns]
         fewer = replace(self.head, weight=self.head.weight[:columns], bias=bias)
         return HeadLogits(fewer, self.hidden, self.precision)
 
 
 Gradients = list[tuple[Tensor, Tensor]]
-"""Tensors, each with the gradient of one scalar in it."""
+"""(tensor, gradient of a scalar with respect to it) pairs."""
 
 
 def row_values(
@@ -136,15 +135,14 @@ def row_values(
     teacher: Logits | SparseLogits | None = None,
     factors: Sequence[float] = (),
 ) -> tuple[Tensor, Gradients]:
-    """The functions' values, (K, N) without gradient; and the gradients of
-    Σ_k factor_k · Σ_N value_kN in whatever the logits are made of.
+    """Values of the functions, (K, N) without gradient, and the gradients of
+    Σ_k factor_k · Σ_N value_kN with respect to the tensors that the logits are computed from.
 
-    Law: whatever the size of a block, values and gradients are those of all rows at once, to
-    rounding.
+    Up to rounding, the result does not depend on the block size.
 
     Args:
-        labels: of these rows.
-        factors: one per function; none: no gradient is needed.
+        labels: labels of these rows.
+        factors: one per function; empty if no gradient is needed.
     """
     wanted = bool(factors) and torch.is_grad_enabled()
     own = _rows_of(logits, index, wanted)
@@ -173,7 +171,7 @@ def row_values(
 def _told(
     teacher: Logits | SparseLogits | None, index: Index
 ) -> Callable[[slice], Callable[[slice], Taught]]:
-    """Block of rows → part of it → what the teacher says."""
+    """Block of rows → part of it → the teacher's outputs."""
     if teacher is None:
         return lambda block: lambda part: None
     if isinstance(teacher, SparseLogits):
@@ -189,7 +187,7 @@ def _told(
 
 
 def blocks(count: int, columns: int) -> Iterator[slice]:
-    """`count` rows of so many logits each, cut into the fewest blocks, of equal size."""
+    """Split `count` rows of `columns` logits into the minimum number of blocks, of equal size."""
     most = max(1, BLOCK_BYTES // (4 * columns))
     return _cut(0, count, max(1, -(-count // max(1, -(-count // most)))))
 
@@ -208,7 +206,7 @@ def log_probabilities(logits: Logits, index: Index, targets: Tensor) -> Tensor:
 
 
 def with_gradients(value: Tensor, gradients: Gradients) -> Tensor:
-    """The same scalar, whose backward pass brings these gradients, once."""
+    """Attach precomputed gradients to a scalar; its backward pass can run once."""
     if not gradients:
         return value
     tensors, found = zip(*gradients, strict=True)
@@ -226,13 +224,13 @@ class _Known(torch.autograd.Function):
         gradients, ctx.gradients = ctx.gradients, None
         assert gradients is not None, "a second backward pass through the same loss"
         if float(given[0]) != 1.0:
-            for gradient in gradients:  # in place: a copy would be as large as the weight
+            for gradient in gradients:  # in place, because a copy would be as large as the weight
                 gradient.mul_(given[0])
         return given[0], None, *gradients
 
 
 class _Rows:
-    """Rows of logits that are in memory or on disk; and their gradient."""
+    """Rows of logits in memory or on disk, and their gradient."""
 
     learns: bool
     gradients: Gradients
@@ -245,7 +243,7 @@ class _Rows:
         self.learns = bool(self.gradients)
 
     def products(self, rows: slice) -> Tensor:
-        """(n, V), to be finished, and to be overwritten."""
+        """Products (n, V) before `finish`; may be overwritten."""
         return self._logits[self._places(rows)].detach()
 
     def finish(self, products: Tensor) -> Tensor:
@@ -253,7 +251,7 @@ class _Rows:
         return products
 
     def learn(self, rows: slice, dz: Tensor) -> None:
-        """Take the gradient in the products of these rows."""
+        """Accumulate the gradient with respect to the products of these rows."""
         self.gradients[0][1][self._places(rows)] = dz
 
     def _places(self, rows: slice) -> Index:
@@ -261,7 +259,7 @@ class _Rows:
 
 
 class _HeadRows(_Rows):
-    """The same of rows that a head makes of hidden states."""
+    """Rows computed by a head from hidden states."""
 
     def __init__(self, logits: HeadLogits, index: Index, wanted: bool) -> None:
         given, hidden = logits.head, logits.hidden[index]
@@ -286,7 +284,9 @@ class _HeadRows(_Rows):
     def products(self, rows: slice) -> Tensor:
         weight, bias = self._head.weight, self._head.bias
         hidden = self._hidden[rows]
-        if len(self._buffer) < len(hidden):  # once: fresh pages for each block would cost time
+        if len(self._buffer) < len(
+            hidden
+        ):  # allocated once, because new memory pages for each block are slow
             self._buffer = hidden.new_empty(len(hidden), len(weight))
         z = self._buffer[: len(hidden)]
         if bias is None:
@@ -297,14 +297,14 @@ class _HeadRows(_Rows):
         return self._head.finish(products)
 
     def learn(self, rows: slice, dz: Tensor) -> None:
-        beta = 0 if rows.start == 0 else 1  # with 0 a sum begins, whatever was in memory
+        beta = 0 if rows.start == 0 else 1  # 0 starts a new sum and ignores the buffer's contents
         if self._d_hidden is not None:
             self._d_hidden[rows] = dz @ self._head.weight
         if self._d_weight is not None:
             hidden = self._hidden[rows]
             if self._d_weight.dtype == dz.dtype:
                 self._d_weight.addmm_(dz.t(), hidden, beta=beta)
-            else:  # products in bf16 are summed in float32
+            else:  # accumulate products in bf16 as float32
                 _add_(self._d_weight, dz.t() @ hidden, beta)
         if self._d_bias is not None:
             _add_(self._d_bias, dz.sum(dim=0, dtype=self._d_bias.dtype), beta)
@@ -320,8 +320,7 @@ def _rows_of(logits: Logits, index: Index, wanted: bool) -> _Rows:
 
 
 def _rows_at_once(z: Tensor) -> int:
-    """How many of a block's rows the functions see; at least one per thread, which work row by
-    row."""
+    """Number of rows of a block that the functions process at once; at least one per thread."""
     if z.device.type != "cpu":
         return max(len(z), 1)
     return max(CACHED_VALUES // z.shape[-1], torch.get_num_threads())

@@ -1,11 +1,10 @@
-"""How large numbers are: counts of |x| in bins that are the same for every tensor of every model.
+"""Histograms of magnitudes |x| with the same logarithmic bins for all tensors and models.
 
-Bins are fixed on a logarithmic scale wide enough for anything in float32, so that histograms of two
-models, or of the first and the last layer, can be laid side by side:
+The fixed bins make histograms of two models, or of the first and the last layer, comparable:
 
     bin(x) = ⌊32 · (log2 |x| + 64)⌋,   clamped to 0 … 4095     (each 2.2 % wide, 2⁻⁶⁴ to 2⁶⁴)
 
-Zero is in bin 0. A quantile is known to a bin's width. Left out: signs.
+Zero is in bin 0. Quantiles are accurate to the bin width. Left out: signs.
 """
 
 from __future__ import annotations
@@ -16,34 +15,34 @@ import torch
 from torch import Tensor
 
 PER_OCTAVE = 32
-"""Bins from a number to its double."""
+"""Bins per factor of two."""
 LOWEST, HIGHEST = -64, 64
-"""Exponents of two where the bins begin and end."""
+"""Exponents of two at the ends of the bins."""
 BINS = PER_OCTAVE * (HIGHEST - LOWEST)
 
 
 @dataclass
 class Peaks:
-    """The largest magnitude in each column of a stream."""
+    """Maximum magnitude of each column of a stream."""
 
     values: Tensor = field(default_factory=lambda: torch.zeros(()))
-    """(D,); () before anything was seen."""
+    """(D,), or () if nothing was added."""
 
     def see(self, values: Tensor) -> None:
-        """Look at values (N, D); N may be 0."""
+        """Add values (N, D); N can be 0."""
         if len(values):
             self.values = torch.maximum(self.values, values.abs().amax(dim=0))
 
 
 @dataclass
 class Magnitudes:
-    """Counts of a stream of finite numbers."""
+    """Histogram of the magnitudes of a stream of finite numbers."""
 
     counts: Tensor = field(default_factory=lambda: torch.zeros(BINS, dtype=torch.int64))
     largest: float = 0.0
 
     def see(self, values: Tensor) -> None:
-        """Count values of any shape."""
+        """Add values of any shape."""
         if not values.numel():
             return
         sizes = values.detach().float().abs().flatten()
@@ -53,12 +52,12 @@ class Magnitudes:
 
     @property
     def total(self) -> int:
-        """Values seen."""
+        """Number of values."""
         return int(self.counts.sum())
 
     def quantile(self, share: float) -> float:
-        """A magnitude that `share` of the values do not exceed, to a bin's width (2.2 %); 0 where
-        nothing was seen, or the value lies below every bin.
+        """The `share` quantile of the magnitudes, accurate to the bin width (2.2 %); 0 if there are
+        no values or if it is below all bins.
         """
         reached = self.counts.cumsum(0) >= max(share * self.total, 1)
         place = int(reached.long().argmax())
@@ -71,8 +70,8 @@ class Magnitudes:
         return self.quantile(0.5)
 
     def coarse(self, per_octave: int) -> dict[int, int]:
-        """Counts in wider bins: k → how many |x| lie in [2^(k/p), 2^((k+1)/p)), those of no value
-        left out; what lies below all bins is in the first.
+        """Counts in wider bins: k → number of |x| in [2^(k/p), 2^((k+1)/p)), without empty bins;
+        smaller values are in the first bin.
 
         Args:
             per_octave: p, a divisor of 32.

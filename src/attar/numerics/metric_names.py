@@ -1,31 +1,31 @@
-"""Names of the metrics and which way each is better. Imports nothing, so a check may read it."""
+"""Names, directions and bounds of the metrics. Imports nothing heavy, so that checks can use it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 CLASSES = ("accuracy", "matthews", "f1", "macro_f1", "micro_f1")
-"""Metrics of predicted classes. f1 is that of class 1, macro_f1 the mean over the classes, micro_f1
-that of all decisions together; the last two are also those of sets of labels."""
+"""Classification metrics. f1 is that of class 1, macro_f1 the mean over classes, micro_f1 is
+computed from all decisions together; the last two are also used for multi-label tasks."""
 CALIBRATION = ("ece",)
-"""Metrics of how far confidence is from the share of right answers."""
+"""Calibration metrics: the difference between confidence and accuracy."""
 SCORES = ("pearson", "spearman")
-"""Metrics of predicted numbers."""
+"""Regression metrics."""
 RANKING = ("ndcg@10", "mrr@10", "recall@1", "recall@10")
-"""Metrics of what is found for a query, 0..1, means over queries."""
+"""Retrieval metrics, 0..1, averaged over queries."""
 ROUGE = ("rouge1", "rouge2", "rougeL")
-"""Metrics of written texts, 0..1."""
+"""Metrics of generated texts, 0..1."""
 SPANS = ("span_f1", "span_precision", "span_recall")
-"""Metrics of marked parts of a text, each right only with both its ends and its label."""
+"""Metrics of entities, which are correct only with both ends and the label."""
 QUOTES = ("squad_f1", "exact_match")
-"""Metrics of answers that are parts of a text, as SQuAD's script has them."""
+"""Metrics of extractive question answering, as in SQuAD's script."""
 LANGUAGE = ("nll", "perplexity", "bits_per_byte")
 """Metrics of running text: nats per token, its exponential, bits per byte of text."""
 LEADING = "bits_per_byte"
-"""Of a language model: it alone compares models with different tokenizers."""
+"""Main metric of language models, the only one that is comparable across tokenizers."""
 AVERAGES = ("average", "average_with_storycloze")
-"""Over zero-shot tasks. StoryCloze, whose rows not everyone may have, has an average of its own, so
-that figures of different users can be compared."""
+"""Averages over zero-shot tasks. StoryCloze requires a license, so there are averages with and
+without it, to keep results of different users comparable."""
 ZERO_SHOT = (
     *AVERAGES,
     "hellaswag",
@@ -38,19 +38,19 @@ ZERO_SHOT = (
     "social_iqa",
     "storycloze",
 )
-"""Accuracies of zero-shot tasks, each under its task's name."""
+"""Accuracies of zero-shot tasks, named like the tasks."""
 METRIC_NAMES = (*CLASSES, *SCORES, *RANKING, *SPANS, *QUOTES, *ROUGE, *LANGUAGE)
 LOWER_IS_BETTER = frozenset({*LANGUAGE, *CALIBRATION, "loss"})
-"""Metrics of which the smallest is the best; of all others it is the largest."""
+"""Metrics for which lower is better; for all others, higher is better."""
 BOUNDS = {
     **dict.fromkeys((*CLASSES, *CALIBRATION, *RANKING, *ROUGE), (0.0, 1.0)),
     **dict.fromkeys(("matthews", *SCORES), (-1.0, 1.0)),
 }
-"""Metric → the lowest and the highest value it can have."""
+"""Metric → minimum and maximum possible value."""
 
 
 def leading_first(metrics: Iterable[str]) -> list[str]:
-    """Each metric once, the one that a headline tells first.
+    """The distinct metrics, with the main metric first.
 
     Example:
         >>> leading_first(["nll", "perplexity", "bits_per_byte"])
@@ -60,8 +60,8 @@ def leading_first(metrics: Iterable[str]) -> list[str]:
 
 
 def told(metrics: Iterable[str]) -> list[str]:
-    """The metrics whose differences are put into words: of those of running text, which rise and
-    fall together, only the leading one.
+    """The metrics whose differences are reported in words. For running text only the main one,
+    because its metrics are equivalent.
 
     Example:
         >>> told(["nll", "perplexity", "bits_per_byte"]), told(["accuracy", "f1"])

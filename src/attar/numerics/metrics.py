@@ -1,19 +1,19 @@
-"""How good predictions are, as one number, and as thousands of numbers at once for the bootstrap.
+"""Metrics of predictions, vectorized over bootstrap resamples.
 
-Every metric is a closed formula of *sums over counts* (how often each data row was drawn), so one
-matrix product serves all resamples:
+Every metric is a formula of *sums over counts* (how often each row was drawn), so a single matrix
+product computes it for all resamples:
 
     counts (R, N) @ features (N, K) = sums from which R values follow
     N rows, R resamples, K features
 
-Spearman needs the ranks inside each resample; with the rows sorted once, they are running sums of
-counts. The value on the data itself is the same formula with every count 1.
+Spearman needs the ranks within each resample; with sorted rows, they are cumulative sums of counts.
+The value on the data itself is the same formula with all counts equal to 1.
 
-What is undefined is defined here, because a report cannot print NaN: where one side does not vary
-(one class, a constant prediction), `matthews`, `pearson` and `spearman` are 0, as is `f1` where
-class 1 is neither present nor predicted; `macro_f1` leaves such classes out. A prediction that is
-NaN or infinite is refused: it would count as merely wrong (`argmax` of NaN is class 0, and NaN has
-the highest rank). ROUGE is computed text by text elsewhere (`rouge`); here it is a mean over rows.
+Undefined values are replaced: `matthews`, `pearson` and `spearman` are 0 if one side is constant,
+and so is `f1` if class 1 is neither present nor predicted; `macro_f1` ignores such classes. NaN or
+infinite predictions are an error, because they would silently count as wrong (`argmax` of NaN is
+class 0, and NaN has the highest rank). ROUGE is computed per text elsewhere (`rouge`); here it is a
+mean over rows.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ Floats = NDArray[np.float64]
 Metric = Callable[[ArrayLike, ArrayLike], float]
 """(predictions, labels) → value."""
 CountsMetric = Callable[[NDArray[Any], NDArray[Any], Floats], Floats]
-"""(predictions (N,), labels (N,), counts (R, N)) → values (R,); sets of labels are (N, C)."""
+"""(predictions (N,), labels (N,), counts (R, N)) → values (R,); label sets are (N, C)."""
 
 LARGEST_EXPONENT = 700.0
-"""exp of more is beyond float64."""
+"""exp of larger numbers overflows float64."""
 ROWS_NAMED = 8
-"""Rows listed in a message; the rest is counted."""
+"""Maximum number of rows listed in a message."""
 ROUNDING = 1e-12
-"""A variance below this share of the mean square is rounding, not variation: 1e4 × the float64
+"""A variance below this share of the mean square is considered rounding error: 1e4 × the float64
 epsilon."""
 
 
 def require_finite(values: ArrayLike, whose: str) -> None:
-    """Refuse predictions, or scores of classes, that are NaN or infinite.
+    """Check that predictions, or scores of classes, are finite.
 
     Args:
         values: (N,) or (N, C).
-        whose: who gave them, for the message.
+        whose: their origin, for the message.
     Raises:
-        NonFiniteError: with the number of rows and the first of them.
+        NonFiniteError: a value is NaN or infinite; the message lists the first rows.
     """
     array = np.asarray(values)
     broken = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))
@@ -64,7 +64,7 @@ def require_finite(values: ArrayLike, whose: str) -> None:
 
 
 def predicted_classes(scores: ArrayLike, whose: str) -> NDArray[np.int64]:
-    """The class of the highest score in each row, the first of equals.
+    """The class with the highest score in each row; the first one in case of ties.
 
     Args:
         scores: (N, C).
@@ -76,16 +76,16 @@ def predicted_classes(scores: ArrayLike, whose: str) -> NDArray[np.int64]:
 
 
 def accuracy_of_counts(predictions: NDArray[Any], labels: NDArray[Any], counts: Floats) -> Floats:
-    """Share of rows whose predicted class is the label's, 0..1, in each resample."""
+    """Share of correctly predicted rows, 0..1, in each resample."""
     right = (predictions == labels).astype(np.float64)
     return counts @ right / counts.sum(axis=1)
 
 
 def matthews_of_counts(predictions: NDArray[Any], labels: NDArray[Any], counts: Floats) -> Floats:
-    """Matthews' correlation of two classifications, −1..1, in each resample; 0 is chance, and a
-    single class on either side.
+    """Matthews correlation coefficient, −1..1, in each resample; 0 at chance level, or if either
+    side has a single class.
 
-    (c·s − Σ p_k t_k) / √((s² − Σ p_k²)(s² − Σ t_k²)): s rows, c of them right, p_k predicted and
+    (c·s − Σ p_k t_k) / √((s² − Σ p_k²)(s² − Σ t_k²)): s rows, c correct, p_k predicted as class k,
     t_k labelled as class k.
 
     Source: Gorodkin, Comparing two K-category assignments by a K-category correlation coefficient
@@ -102,22 +102,22 @@ def matthews_of_counts(predictions: NDArray[Any], labels: NDArray[Any], counts: 
 
 
 def f1_of_counts(predictions: NDArray[Any], labels: NDArray[Any], counts: Floats) -> Floats:
-    """F1 of class 1 against all others, 0..1, in each resample: 2·tp / (2·tp + fp + fn)."""
+    """F1 of class 1, 0..1, in each resample: 2·tp / (2·tp + fp + fn)."""
     true_positives = counts @ ((predictions == 1) & (labels == 1)).astype(np.float64)
     predicted_and_labelled = counts @ ((predictions == 1) * 1.0 + (labels == 1) * 1.0)
     return _ratio(2 * true_positives, predicted_and_labelled)
 
 
 def macro_f1_of_counts(predictions: NDArray[Any], labels: NDArray[Any], counts: Floats) -> Floats:
-    """Mean of the classes' F1, 0..1, in each resample; a class that is neither labelled nor
-    predicted in it has no say."""
+    """Mean of the classes' F1, 0..1, in each resample; classes that are neither labelled nor
+    predicted are ignored."""
     right, seen = _right_and_seen(predictions, labels, counts)
     return _ratio(_ratio(2 * right, seen).sum(axis=1), (seen > 0).sum(axis=1).astype(np.float64))
 
 
 def micro_f1_of_counts(predictions: NDArray[Any], labels: NDArray[Any], counts: Floats) -> Floats:
-    """F1 of all decisions about a class together, 0..1, in each resample; where each row has one
-    class, this is the accuracy."""
+    """F1 over all decisions of all classes, 0..1, in each resample; equal to accuracy if each row
+    has exactly one class."""
     right, seen = _right_and_seen(predictions, labels, counts)
     return _ratio(2 * right.sum(axis=1), seen.sum(axis=1))
 
@@ -125,8 +125,8 @@ def micro_f1_of_counts(predictions: NDArray[Any], labels: NDArray[Any], counts: 
 def _right_and_seen(
     predictions: NDArray[Any], labels: NDArray[Any], counts: Floats
 ) -> tuple[Floats, Floats]:
-    """How often each class was right, and was predicted plus was the label, in each resample: (R,
-    C), of classes (N,) or of sets of them as 0 and 1 (N, C)."""
+    """Per class and resample, (R, C): the number of correct predictions, and of predictions plus
+    labels. Inputs are classes (N,), or label sets as 0 and 1 (N, C)."""
     if labels.ndim == 1:
         classes = np.unique(np.concatenate([predictions, labels]))
         predictions, labels = predictions[:, None] == classes, labels[:, None] == classes
@@ -136,33 +136,33 @@ def _right_and_seen(
 
 
 def span_f1_of_counts(found: NDArray[Any], marked: NDArray[Any], counts: Floats) -> Floats:
-    """F1 of marks, 0..1, in each resample of rows: 2·right / (found + marked), summed over rows.
+    """F1 of entities, 0..1, in each resample: 2·correct / (predicted + gold), summed over rows.
 
     Args:
-        found: of each row, how many marks are right and how many were made, (N, 2).
-        marked: of each row, how many there are, (N,).
+        found: number of correct and of predicted entities of each row, (N, 2).
+        marked: number of gold entities of each row, (N,).
     """
     right, made = found[:, 0].astype(np.float64), found[:, 1].astype(np.float64)
     return _ratio(2 * (counts @ right), counts @ (made + marked))
 
 
 def span_precision_of_counts(found: NDArray[Any], marked: NDArray[Any], counts: Floats) -> Floats:
-    """Share of the marks made that are right; as `span_f1_of_counts`."""
+    """Share of predicted entities that are correct. Args: as `span_f1_of_counts`."""
     return _ratio(counts @ found[:, 0].astype(np.float64), counts @ found[:, 1].astype(np.float64))
 
 
 def span_recall_of_counts(found: NDArray[Any], marked: NDArray[Any], counts: Floats) -> Floats:
-    """Share of the marks there are that were made; as `span_f1_of_counts`."""
+    """Share of gold entities that are found. Args: as `span_f1_of_counts`."""
     return _ratio(counts @ found[:, 0].astype(np.float64), counts @ marked.astype(np.float64))
 
 
 def mean_of_counts(scores: NDArray[Any], labels: NDArray[Any], counts: Floats) -> Floats:
-    """Mean of a score that each row has by itself, in each resample; `labels` have no say."""
+    """Mean of a per-row score in each resample; `labels` are ignored."""
     return _ratio(counts @ scores.astype(np.float64), counts.sum(axis=1))
 
 
 def nll_of_counts(nats: NDArray[Any], tokens: NDArray[Any], counts: Floats) -> Floats:
-    """Nats per token: Σ nats / Σ tokens of the rows drawn, in each resample."""
+    """Nats per token, Σ nats / Σ tokens, in each resample."""
     return _ratio(counts @ nats.astype(np.float64), counts @ tokens.astype(np.float64))
 
 
@@ -172,20 +172,20 @@ def perplexity_of_counts(nats: NDArray[Any], tokens: NDArray[Any], counts: Float
 
 
 def bits_per_byte_of_counts(nats: NDArray[Any], size: NDArray[Any], counts: Floats) -> Floats:
-    """Bits a byte of text: Σ nats / ln 2 / Σ bytes of the rows drawn, in each resample."""
+    """Bits per byte of text, Σ nats / ln 2 / Σ bytes, in each resample."""
     return nll_of_counts(nats, size, counts) / np.log(2.0)
 
 
 def pearson_of_counts(predictions: NDArray[Any], labels: NDArray[Any], counts: Floats) -> Floats:
-    """Linear correlation, −1..1, in each resample; 0 when one side is constant."""
+    """Pearson correlation, −1..1, in each resample; 0 if one side is constant."""
     x, y = _centred(predictions), _centred(labels)
     sums = counts @ np.stack([x, y, x * x, y * y, x * y], axis=1)
     return _correlation(sums, counts.sum(axis=1))
 
 
 def spearman_of_counts(predictions: NDArray[Any], labels: NDArray[Any], counts: Floats) -> Floats:
-    """Linear correlation of the ranks inside each resample, −1..1, ties given their mean rank; 0
-    when one side is constant.
+    """Spearman correlation, −1..1, in each resample, with mean ranks for ties; 0 if one side is
+    constant.
     """
     x, y = _ranks_of_counts(predictions, counts), _ranks_of_counts(labels, counts)
     weighted_x, weighted_y = counts * x, counts * y
@@ -200,7 +200,7 @@ def spearman_of_counts(predictions: NDArray[Any], labels: NDArray[Any], counts: 
 
 
 def _ranks_of_counts(values: NDArray[Any], counts: Floats) -> Floats:
-    """Rank of every row inside every resample, minus ½, (R, N); tied draws share their mean rank.
+    """Rank of every row within every resample, minus ½, (R, N); ties have their mean rank.
 
     A group of equal values drawn w times, after `below` smaller draws, has the ranks below + 1 …
     below + w, on average below + (w + 1) / 2.
@@ -216,7 +216,7 @@ def _ranks_of_counts(values: NDArray[Any], counts: Floats) -> Floats:
 
 
 def _centred(values: NDArray[Any]) -> Floats:
-    """Values minus their mean, which keeps the sums of squares from cancelling."""
+    """Values minus their mean, to avoid cancellation in sums of squares."""
     wide = values.astype(np.float64)
     return wide - wide.mean()
 
@@ -231,15 +231,15 @@ def _correlation(sums: Floats, rows: Floats) -> Floats:
 
 
 def _ratio(numerator: Floats, denominator: Floats) -> Floats:
-    """numerator / denominator, and 0 where there is nothing to divide by."""
+    """numerator / denominator, or 0 where the denominator is 0."""
     return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)
 
 
 def constant_score(metric: str, labels: ArrayLike) -> float | None:
-    """What the best constant answer scores: a model no better than that is at chance.
+    """Score of the best constant prediction. A model that is no better is at chance level.
 
-    That of always answering the most frequent class for accuracy, macro_f1 and micro_f1, class 1
-    for F1, and 0 for correlations; None for metrics of texts and of sets of labels.
+    The constant is the most frequent class for accuracy, macro_f1 and micro_f1, and class 1 for F1;
+    the score is 0 for correlations, and None for metrics of texts and of label sets.
 
     Example:
         >>> constant_score("accuracy", [1, 1, 1, 0]), constant_score("matthews", [1, 1, 1, 0])
@@ -257,7 +257,7 @@ def constant_score(metric: str, labels: ArrayLike) -> float | None:
 
 
 def _on_all_rows(metric: CountsMetric, predictions: ArrayLike, labels: ArrayLike) -> float:
-    """The metric on the data as they are: every row drawn once."""
+    """The metric on the data itself, with every row drawn once."""
     predicted, labelled = np.asarray(predictions), np.asarray(labels)
     is_of_sets = metric in (macro_f1_of_counts, micro_f1_of_counts) and predicted.ndim == 2
     if (
@@ -299,14 +299,14 @@ COLUMNS: Mapping[str, tuple[int, ...]] = dict.fromkeys(SPANS, (2,))
 
 
 def on_all_rows(metric: str, found: NDArray[Any], labels: NDArray[Any]) -> float:
-    """Any metric on the data as they are, of what it reads of each row."""
+    """Any metric on the data itself, from the values that it reads for each row."""
     return float(METRICS_OF_COUNTS[metric](found, labels, np.ones((1, len(labels))))[0])
 
 
 METRICS: Mapping[str, Metric] = {
     name: partial(_on_all_rows, METRICS_OF_COUNTS[name]) for name in (*CLASSES, *SCORES)
 }
-"""Metrics of predictions as they are.
+"""Metrics of predictions on the data itself.
 
 Example:
     >>> METRICS["accuracy"]([1, 0, 1, 1], [1, 0, 0, 1]), METRICS["f1"]([1, 0, 1, 1], [1, 0, 0, 1])

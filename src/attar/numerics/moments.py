@@ -1,8 +1,8 @@
-"""The first four moments of columns of numbers that come in pieces.
+"""Streaming computation of the first four moments of columns.
 
-Every piece is summed around its own mean (summing fourth powers would lose all digits where the
-mean is far from zero), and two pieces are merged exactly, so that any cutting of the stream gives
-the same figures. With δ the difference of the means of A and B, n = n_A + n_B and
+Every chunk is summed around its own mean (raw fourth powers would lose all precision if the mean is
+far from zero), and chunks are merged exactly, so that the result does not depend on the chunking.
+With δ the difference of the means of A and B, n = n_A + n_B and
 M_k = Σ (x − mean)^k:
 
     M2 = M2_A + M2_B + δ² n_A n_B / n
@@ -28,7 +28,7 @@ def _nothing() -> Tensor:
 
 @dataclass(frozen=True)
 class Moments:
-    """Of D columns, or of one number; `Moments()` has seen nothing and merges with either."""
+    """Moments of D columns, or of a scalar. `Moments()` is empty and can be merged with either."""
 
     count: int = 0
     mean: Tensor = field(default_factory=_nothing)
@@ -38,7 +38,7 @@ class Moments:
 
     @staticmethod
     def of(values: Tensor) -> Moments:
-        """Of the columns of values (N, D); N may be 0."""
+        """Moments of the columns of values (N, D); N can be 0."""
         if not len(values):
             return Moments()
         values = values.double()
@@ -49,7 +49,7 @@ class Moments:
         return Moments(len(values), mean, squares.sum(dim=0), cubes, fourths)
 
     def merged(self, other: Moments) -> Moments:
-        """Of both streams together."""
+        """Moments of both streams together."""
         a, b, n = self.count, other.count, self.count + other.count
         if not a or not b:
             return other if not a else self
@@ -63,7 +63,7 @@ class Moments:
         return Moments(n, self.mean + off * (b / n), m2, m3, m4)
 
     def pooled(self) -> Moments:
-        """Of all columns' values as one stream of numbers."""
+        """Moments of the values of all columns as one stream."""
         mean = self.mean.mean()
         off = self.mean - mean
         m2 = self.m2 + self.count * off**2
@@ -73,13 +73,13 @@ class Moments:
 
     @property
     def std(self) -> Tensor:
-        """(D,), of the population: the sum of squares is divided by N."""
+        """Population standard deviation (divided by N), (D,)."""
         return (self.m2 / max(self.count, 1)).sqrt()
 
     @property
     def kurtosis(self) -> Tensor:
-        """(D,): E(x − mean)⁴ / std⁴, at least 1; 3 for a normal distribution, 0 where all values
-        are alike.
+        """Kurtosis E(x − mean)⁴ / std⁴, (D,), at least 1; 3 for a normal distribution, 0 if all
+        values are equal.
 
         Example:
             >>> Moments.of(torch.tensor([[-1.0], [1.0], [-1.0], [1.0]])).kurtosis.tolist()

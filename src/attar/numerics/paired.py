@@ -1,21 +1,21 @@
-"""Is one method better than another, or did it draw the luckier seeds?
+"""Paired comparison of two methods over seeds.
 
-Both methods get the same seeds (the same order of texts, the same new weights), and the difference
-is looked at *within* a seed: what a seed does to both cancels.
+Both methods use the same seeds (the same order of texts, the same initial weights), and differences
+are taken *within* a seed, so that effects of the seed on both cancel.
 
     d_s = score_s(A) − score_s(B)     mean d ± t(95 %, n − 1) · sd(d) / √n
 
-Beside the interval, which trusts that the d_s are roughly normal, stands a test that trusts nothing
-but symmetry: under "no difference" every d_s might as well have had the other sign, so p is the
-share of all 2ⁿ choices of signs whose mean is at least as far from 0 as the one found. It cannot
-fall below 2 / 2ⁿ: three seeds never give less than 0.25, and six are the fewest below 0.05.
+The interval assumes that the d_s are approximately normal. In addition, there is a sign-flip test,
+which only assumes symmetry: under the null hypothesis each d_s is equally likely to have either
+sign, so p is the share of all 2ⁿ sign assignments whose mean is at least as far from 0. The
+smallest possible p is 2 / 2ⁿ: 0.25 with three seeds; at least six seeds are needed for p < 0.05.
 
-With one or two differences nothing is claimed: one has no spread at all, and the interval of two is
-12.7 standard errors wide. No difference is measurable when the interval holds 0.
+With one or two pairs no conclusion is drawn: one has no spread, and the interval of two is 12.7
+standard errors wide. If the interval contains 0, there is no measurable difference.
 
-Left out: corrections for many methods held against one; Wilcoxon's test, whose ranks throw away the
-sizes and which has the same floor. `scipy.stats` is the reference in the tests; at run time it is
-an optional dependency.
+Left out: corrections for multiple comparisons; and Wilcoxon's test, which ignores the sizes of the
+differences and has the same smallest p. `scipy.stats` is the reference in the tests; at run time it
+is an optional dependency.
 
 Sources: Student, Biometrika 6 (1908); Fisher, The Design of Experiments (1935), section 21, for the
 signs; Abramowitz & Stegun (1964), 26.7.3 and 26.7.4, for the finite sums of Student's t.
@@ -34,13 +34,15 @@ import numpy as np
 from attar.numerics.statistics import LEVEL, Floats
 
 FEWEST = 3
-"""Pairs below which nothing is claimed."""
+"""Minimum number of pairs for a conclusion."""
 EXACT_UP_TO = 16
-"""Pairs whose 65,536 choices of signs are all looked at; beyond, as many are drawn."""
+"""Maximum number of pairs for an exact test with all (65,536) sign assignments; for more pairs, the
+same number is sampled."""
 BISECTIONS = 60
-"""Halvings of an angle below π/2: more than float64 can tell apart."""
+"""Number of bisections of an angle below π/2, enough for float64 precision."""
 SAME = 1e-12
-"""Relative; sums of the same numbers in another order differ by less, two scores by more."""
+"""Relative tolerance for equality: larger than rounding errors of sums, smaller than differences of
+scores."""
 
 Verdict = Literal["better", "worse", "no measurable difference", "too few to tell"]
 
@@ -51,16 +53,16 @@ class Paired:
 
     mean: float
     sd: float | None
-    """Of the differences; None for one pair."""
+    """Standard deviation of the differences; None for one pair."""
     low: float | None
     high: float | None
-    """The 95 % interval of the mean; None below `FEWEST` pairs."""
+    """Ends of the 95 % interval of the mean; None with fewer than `FEWEST` pairs."""
     p: float | None
-    """Two-sided, of the sign-flip test; None below `FEWEST` pairs."""
+    """Two-sided p-value of the sign-flip test; None with fewer than `FEWEST` pairs."""
     n: int
     wins: int
     ties: int
-    """Pairs in which the method was better, and in which both were the same."""
+    """Numbers of pairs in which the method is better, and in which both are equal."""
 
     @property
     def verdict(self) -> Verdict:
@@ -72,15 +74,15 @@ class Paired:
 
     @property
     def within_noise(self) -> bool | None:
-        """None: too few pairs to tell."""
+        """Whether the interval contains 0; None with too few pairs."""
         return None if self.low is None else self.verdict == "no measurable difference"
 
 
 def paired(scores: Sequence[float], against: Sequence[float], level: float = LEVEL) -> Paired:
-    """Compare two methods whose scores stand in the same order of seeds.
+    """Compare two methods whose scores are in the same order of seeds.
 
     Raises:
-        ValueError: they are not equally many, or there is none.
+        ValueError: the numbers of scores differ, or there are none.
 
     Example:
         >>> found = paired([0.84, 0.85, 0.86], [0.83, 0.83, 0.85])
@@ -106,7 +108,7 @@ def paired(scores: Sequence[float], against: Sequence[float], level: float = LEV
 
 
 def mean_over_tasks(scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Seed → the mean of a method's scores over its tasks, for the seeds that every task has.
+    """Seed → mean of a method's scores over tasks, for seeds that every task has.
 
     Args:
         scores: task → seed → score.
@@ -121,10 +123,10 @@ def mean_over_tasks(scores: Mapping[str, Mapping[str, float]]) -> dict[str, floa
 
 
 def sign_flip_p(differences: Sequence[float] | Floats) -> float:
-    """Share of choices of signs under which the mean lies at least as far from 0.
+    """Share of sign assignments for which the mean is at least as far from 0.
 
-    Exact for up to `EXACT_UP_TO` differences. Beyond, 65,536 choices are drawn, always the same,
-    and the one found counts among them, so that p is never 0.
+    Exact for up to `EXACT_UP_TO` differences. For more, 65,536 assignments are sampled with a fixed
+    seed, including the observed one, so that p is never 0.
 
     Example:
         >>> sign_flip_p([1.0, 2.0, 3.0]), sign_flip_p([0.0, 0.0])
@@ -146,7 +148,7 @@ def sign_flip_p(differences: Sequence[float] | Floats) -> float:
 
 @cache
 def t_quantile(level: float, degrees: int) -> float:
-    """The t with P(|T| < t) = level, for Student's T with `degrees` of freedom.
+    """The t with P(|T| < t) = level, for Student's t with `degrees` degrees of freedom.
 
     Example:
         >>> round(t_quantile(0.95, 2), 3), round(t_quantile(0.95, 9), 3)
@@ -160,7 +162,7 @@ def t_quantile(level: float, degrees: int) -> float:
 
 
 def _t_share(angle: float, degrees: int) -> float:
-    """P(|T| < √degrees · tan(angle)), as the finite sums of Abramowitz & Stegun."""
+    """P(|T| < √degrees · tan(angle)), by the finite sums of Abramowitz & Stegun."""
     sine, cosine = math.sin(angle), math.cos(angle)
     is_odd = degrees % 2 == 1
     term = total = 0.0

@@ -1,19 +1,18 @@
-"""Loss against compute as a power law with a floor, and what it says of budgets nobody has paid.
+"""Fits a power law with a floor to loss against compute, for extrapolation.
 
     L(C) = A · C^(−α) + L∞           A ≥ 0, L∞ ≥ 0, α > 0
 
-Minimized is the *sum* over points of Huber's loss of the log-residuals log L̂(C) − log L. Beyond
-`HUBER_DELTA` it grows linearly, so that one odd evaluation does not bend the curve. Three constants
-with a curved valley between them (a higher floor goes with a steeper α) mislead a descent from a
-random start; so the descent is left out. For a fixed α the law is linear in A and L∞, and both are
-solved by a few reweighted least-squares steps; what is left is a search over one number, on a grid
-that is refined around its best point. C is divided by the largest C first: units cancel.
+The objective is the *sum* over points of the Huber loss of the log-residuals log L̂(C) − log L,
+which is linear beyond `HUBER_DELTA`, so that a single outlier does not bend the curve. The three
+constants are strongly correlated (a higher floor goes with a steeper α), which makes gradient
+descent from a random start unreliable. For a fixed α, however, the law is linear in A and L∞, which
+are solved by a few reweighted least-squares steps. Only α is searched, on a grid that is refined
+around its best point. C is first divided by the largest C, so units cancel.
 
-The interval is a moving-block bootstrap: evaluations of one run are correlated, so blocks of
-neighbouring points are drawn, not points, and a block that reaches the end continues at the start,
-so that the last point is drawn as often as any; of several runs of one setting (seeds), runs are
-drawn first. It says how the fit varies with the noise of these points. It cannot say whether the
-law holds beyond them.
+Intervals are from a circular moving-block bootstrap: evaluations of a run are correlated, so blocks
+of neighbouring points are drawn, and a block that reaches the end continues at the start, so that
+all points are drawn equally often. With several seeds, runs are drawn first. The interval shows the
+effect of the noise of these points; it does not show whether the law holds beyond them.
 
 Source: Hoffmann et al. 2022, arXiv 2203.15556, appendix D (the objective and its delta); Gu et al.
 2024, arXiv 2410.17215, appendix (constants and read-offs). *Differs*: they start L-BFGS from a grid
@@ -37,18 +36,18 @@ CONSTANTS = 3
 HUBER_DELTA = 1e-3
 """In log-loss: 0.1 % of the loss."""
 LEAST_FLOOR = 0.01
-"""Share of the last loss from which a floor is told from none."""
+"""Minimum L∞, as a share of the last loss, that counts as different from 0."""
 ALPHAS = (0.02, 3.0)
-"""The searched range. Published exponents lie between 0.05 and 0.6."""
+"""Search range of α. Published exponents are between 0.05 and 0.6."""
 GRID = 25
 ZOOM = 9
-"""Points of a refined grid, which covers two steps of the one before: each round is 4 × finer."""
+"""Points of a refined grid, which covers two steps of the previous one and so is 4 × finer."""
 ROUNDS, RESAMPLED_ROUNDS = 14, 3
-"""Refinements: to 1e-9 of α for the data, to 0.4 % for a resample."""
+"""Numbers of refinements: α is accurate to 1e-9 for the data, and to 0.4 % for a resample."""
 REWEIGHTED = 15
-"""Least-squares steps for A and L∞ at a fixed α."""
+"""Number of least-squares steps for A and L∞ at a fixed α."""
 CHUNK = 64
-"""Resamples fitted at a time."""
+"""Number of resamples fitted at a time."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class PowerLaw:
     """L∞."""
 
     def __call__(self, compute: float) -> float:
-        """The loss at some compute, in the units of the fit.
+        """The loss at a compute budget, in the units of the fit.
 
         Example:
             >>> round(PowerLaw(2.19e7, 0.41, 3.30)(6 * 2.1e8 * 1e12), 2)
@@ -71,7 +70,7 @@ class PowerLaw:
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted law with the laws of its resamples."""
+    """A fitted law, with the laws fitted to its resamples."""
 
     law: PowerLaw
     resampled: tuple[PowerLaw, ...]
@@ -79,12 +78,12 @@ class Fit:
     rms: float
     """Root mean square of the log-residuals."""
     last_loss: float
-    """That the law has at the largest compute of the points."""
+    """Loss of the law at the largest compute of the points."""
     at_bound: bool
-    """α is at an end of the searched range: the points do not bend as a power law does."""
+    """Whether α is at an end of the search range, so that the points do not follow a power law."""
 
     def at(self, compute: float) -> Interval:
-        """The loss at some compute."""
+        """The loss at a compute budget, with its interval."""
         return self._interval(self.law(compute), [law(compute) for law in self.resampled])
 
     @property
@@ -101,7 +100,7 @@ class Fit:
 
     @property
     def is_identified(self) -> bool:
-        """The points tell L∞ from 0: otherwise any floor below the last loss fits as well."""
+        """Whether the points determine L∞; otherwise, smaller floors fit equally well."""
         return not self.at_bound and self.floor.low > LEAST_FLOOR * self.last_loss
 
     def _interval(self, value: float, resampled: Sequence[float]) -> Interval:
@@ -110,15 +109,15 @@ class Fit:
 
 
 def fit_power_law(runs: Sequence[tuple[ArrayLike, ArrayLike]], *, bootstrap: int, seed: int) -> Fit:
-    """Fit one law to the points of one run, or of several runs of one setting.
+    """Fit one law to the points of one run, or of several runs that differ only in their seed.
 
     Args:
-        runs: of each its compute (any unit) and losses, in the order of the run.
-        bootstrap: resamples.
+        runs: compute (any unit) and losses of each run, in order.
+        bootstrap: number of resamples.
 
     Raises:
         DataError: too few points, values that are not positive and finite, or losses that do not
-            fall.
+            decrease.
     """
     compute = [np.asarray(each, dtype=np.float64) for each, _ in runs]
     losses = [np.asarray(each, dtype=np.float64) for _, each in runs]
@@ -162,12 +161,12 @@ def _check(compute: Sequence[Floats], losses: Sequence[Floats]) -> None:
 
 
 def _law(a: float, alpha: float, floor: float, largest: float) -> PowerLaw:
-    """In the units that compute was given in."""
+    """The law in the original units of compute."""
     return PowerLaw(a * largest**alpha, alpha, floor)
 
 
 def _resampled(lengths: Sequence[int], bootstrap: int, seed: int) -> Floats:
-    """How often each point is drawn, (R, N)."""
+    """Number of times that each point is drawn, (R, N)."""
     generator = np.random.default_rng(seed)
     counts: Floats = np.zeros((bootstrap, sum(lengths)))
     for row in counts:
@@ -183,13 +182,13 @@ def _resampled(lengths: Sequence[int], bootstrap: int, seed: int) -> Floats:
 
 
 def _searched(log_x: Floats, y: Floats, weights: Floats, rounds: int) -> Floats:
-    """The constants (a, α, L∞) that fit best, (R, 3).
+    """The best constants (a, α, L∞), (R, 3).
 
     Args:
-        log_x: of compute, (N,), the largest is 0.
+        log_x: log of compute, (N,), with maximum 0.
         y: log-losses, (N,).
-        weights: of the points, (R, N).
-        rounds: refinements of the grid.
+        weights: weights of the points, (R, N).
+        rounds: number of grid refinements.
     """
     low, high = math.log(ALPHAS[0]), math.log(ALPHAS[1])
     whole: Floats = np.linspace(low, high, GRID)
@@ -208,7 +207,7 @@ def _searched(log_x: Floats, y: Floats, weights: Floats, rounds: int) -> Floats:
 def _solved(
     alphas: Floats, log_x: Floats, y: Floats, weights: Floats
 ) -> tuple[Floats, Floats, Floats]:
-    """A and L∞ for each α, and the objective there; each (R, G).
+    """A, L∞ and the objective for each α; each (R, G).
 
     Gauss-Newton steps on the log-residuals; Huber's loss becomes a weight min(1, δ/|r|) on their
     squares.
@@ -243,7 +242,7 @@ def _least_squares(
     xx, x1, one = (per_square * x * x).sum(-1), (per_square * x).sum(-1), per_square.sum(-1)
     bx, b1 = (scaled * x * target).sum(-1), (scaled * target).sum(-1)
     determinant = xx * one - x1 * x1
-    is_flat = determinant <= 1e-14 * xx * one  # one budget in all draws
+    is_flat = determinant <= 1e-14 * xx * one  # all draws have the same budget
     safe = np.where(is_flat, 1.0, determinant)
     a, floor = (one * bx - x1 * b1) / safe, (xx * b1 - x1 * bx) / safe
     no_slope, no_floor = is_flat | (a < 0), ~is_flat & (floor < 0)

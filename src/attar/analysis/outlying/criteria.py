@@ -1,18 +1,17 @@
-"""When a hidden dimension is an outlier, at a norm's output or in a layer's hidden state.
+"""Criteria for outlier dimensions, in the output of a norm or in a hidden state.
 
     gamma_3sigma            |γ_j − mean(γ)| > 3 · std(γ)                    (no text is read)
     gamma_and_bias_3sigma   the same of γ and of β, at one position          (no text is read)
     activation_std          s_j − mean(s) > 3 · std(s),   s_j = std over tokens of y_j
     activation_magnitude    |y_j| ≥ 6 in ≥ 6 % of the tokens, in ≥ 25 % of the stack's blocks
 
-A dimension's *strength* is how far it stands out: for the first three the left side over the
-standard deviation, so that 3 is the border (of γ and β the smaller one counts); for the last the
-share of tokens, whose border is 6 %. One dimension of D can deviate by at most √(D−1) standard
-deviations, and k equal ones by about √(D/k): in a model of ten dimensions or fewer nothing is ever
-an outlier by the first three.
+The *strength* of a dimension is, for the first three criteria, the left side divided by the
+standard deviation, with threshold 3 (for γ and β, the smaller of the two); for the last, it is the
+share of tokens, with threshold 6 %. One of D dimensions can deviate by at most √(D−1) standard
+deviations, and k equal ones by about √(D/k), so in a model with ten or fewer dimensions, the first
+three criteria never find an outlier.
 
-Left out: criteria that look at single tokens (`massive`) and at tails (`figures`); they name no
-dimensions.
+Left out: criteria for single tokens and for tails (`massive`), which do not identify dimensions.
 Source: γ as in the EOFD paper (NAACL 2025), appendix H; γ and β in Kovaleva et al. (2021);
 magnitudes in Dettmers et al. (2022), section 3, who look at what each block reads.
 """
@@ -34,39 +33,39 @@ from attar.numerics.moments import Moments
 from attar.quantization.calibration.calibrate import Watcher
 
 BORDER = 3.0
-"""Standard deviations."""
+"""Threshold in standard deviations."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a criterion says of one place."""
+    """Result of a criterion at one place."""
 
     strength: Tensor
     """(D,): standard deviations, or a share of tokens."""
     dimensions: list[int]
-    """The outliers, the strongest first."""
+    """The outlier dimensions, strongest first."""
 
 
 @dataclass(frozen=True)
 class Recogniser:
-    """A criterion at work on one model."""
+    """A criterion applied to one model."""
 
     verdicts: Callable[[], dict[Place, Verdict]]
-    """Of every place, in the order of the forward pass."""
+    """Returns the verdict of every place, in the order of the forward pass."""
     watchers: Mapping[Place, Watcher] = field(default_factory=dict)
-    """What must be shown to it before it can say anything."""
+    """Watchers that must see the activations before `verdicts` is called."""
 
 
 def recognise(
     config: OutlierCriterion, subject: Subject, also: Mapping[Place, Watcher] | None = None
 ) -> dict[Place, Verdict]:
-    """The outlier dimensions of every place, by the criterion of a study's settings.
+    """Find the outlier dimensions of every place, by the criterion in the study's settings.
 
     Args:
-        also: watchers of other figures, for the same pass over the texts.
+        also: other watchers, for the same pass over the texts.
     Raises:
-        ModelError: the criterion asks for biases and the norms have none.
-        NonFiniteError: a hidden state holds NaN or infinity.
+        ModelError: the criterion needs biases, and the norms have none.
+        NonFiniteError: a hidden state contains NaN or infinity.
     """
     criterion = CRITERIA[config.criterion](config, subject.model)
     seers = together(criterion.watchers, also or {})
@@ -76,7 +75,7 @@ def recognise(
 
 
 def together(*several: Mapping[Place, Watcher]) -> dict[Place, Watcher]:
-    """All watchers of each place as one."""
+    """Combine the watchers of each place."""
     found: dict[Place, list[Watcher]] = {}
     for seers in several:
         for place, see in seers.items():
@@ -93,7 +92,7 @@ def together(*several: Mapping[Place, Watcher]) -> dict[Place, Watcher]:
 
 
 def _of_weights(config: OutlierCriterion, model: PreTrainedModel) -> Recogniser:
-    """Norms whose γ, and β where it is asked for, stand out."""
+    """Criteria on γ, and on β for `gamma_and_bias_3sigma`."""
     norms = norms_of(model)
     with_bias = config.criterion == "gamma_and_bias_3sigma"
     bare = [norm.view.fqn for norm in norms if norm.beta is None]
@@ -122,7 +121,7 @@ class _Spread:
 
 
 def _of_spread(config: OutlierCriterion, model: PreTrainedModel) -> Recogniser:
-    """Places where a dimension's values vary more than the others' do."""
+    """Criterion `activation_std`."""
     spreads = {place: _Spread() for place in places_of(config, model)}
     return Recogniser(
         lambda: {p: by_deviation(standardised(s.moments.std)) for p, s in spreads.items()},
@@ -131,7 +130,7 @@ def _of_spread(config: OutlierCriterion, model: PreTrainedModel) -> Recogniser:
 
 
 class LargeValues:
-    """How many tokens have a large value in each dimension; of any cutting of the stream."""
+    """Counts the tokens with a large value in each dimension, independent of chunking."""
 
     def __init__(self, magnitude: float) -> None:
         self.magnitude, self.tokens = magnitude, 0
@@ -149,7 +148,7 @@ class LargeValues:
 
 
 def _of_magnitude(config: OutlierCriterion, model: PreTrainedModel) -> Recogniser:
-    """Places where a dimension is large in many tokens, as it is in many blocks."""
+    """Criterion `activation_magnitude`."""
     seen = {place: LargeValues(config.magnitude) for place in places_of(config, model)}
 
     def verdicts() -> dict[Place, Verdict]:
@@ -168,8 +167,8 @@ def _of_magnitude(config: OutlierCriterion, model: PreTrainedModel) -> Recognise
 
 
 def _share_of_blocks(large: Mapping[Place, Tensor], stack: str) -> Tensor:
-    """In which share of a stack's blocks each dimension is large, (D,); a block of several norms
-    counts once, by whichever of them shows it.
+    """Share of a stack's blocks in which each dimension is large, (D,). A block with several norms
+    counts if any of them has it.
     """
     blocks: dict[int, list[Tensor]] = {}
     for place, found in large.items():
@@ -188,19 +187,19 @@ CRITERIA: Mapping[str, Callable[[OutlierCriterion, PreTrainedModel], Recogniser]
 
 
 def places_of(config: OutlierCriterion, model: PreTrainedModel) -> list[Place]:
-    """Where activations are looked at, in the order of the forward pass."""
+    """Places whose activations are used, in the order of the forward pass."""
     if config.places == "hidden_states":
         return [*hidden_states_of(model)]
     return [norm.site for norm in norms_of(model)]
 
 
 def by_deviation(deviation: Tensor) -> Verdict:
-    """A verdict by the border of three standard deviations."""
+    """Verdict with a threshold of three standard deviations."""
     return Verdict(deviation, _strongest(deviation, deviation > BORDER))
 
 
 def standardised(values: Tensor) -> Tensor:
-    """(values − mean) / std; zeros where all values are alike.
+    """(values − mean) / std, or zeros if all values are equal.
 
     Example:
         >>> standardised(torch.tensor([1.0, 1.0, 4.0]).double()).round(decimals=2).tolist()

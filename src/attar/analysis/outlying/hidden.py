@@ -1,12 +1,12 @@
-"""Where hidden dimensions are looked at: a model's hidden states, and the outputs of its norms.
+"""The places where hidden dimensions are examined: hidden states, and the outputs of norms.
 
-Hidden states are taken as transformers gives them: number 0 is what enters the first block, number
-k what leaves block k − 1, and in a model with a final norm (T5, GPT-2, LLaMA) the last one has
-passed it, which makes its values much smaller than those before. The model computes in float32:
-float16 ends at 65504, and T5's largest values exceed 1e5.
+Hidden states are numbered as in transformers: 0 is the input of the first block, k the output of
+block k − 1. In a model with a final norm (T5, GPT-2, LLaMA), the last one is the output of that
+norm, with much smaller values than before. Computation is in float32, because T5's largest values
+exceed 1e5, and float16 ends at 65504.
 
-A norm's output is looked at whether or not it is a site that is quantized, so any family with an
-anatomy can be looked at here.
+The outputs of all norms are examined, whether or not they are quantized, so all families with an
+anatomy are supported.
 Shape letters: `B` texts, `T` tokens, `N` real tokens of a stack, `D` hidden.
 """
 
@@ -31,17 +31,17 @@ from attar.quantization.calibration.real_tokens import DECODER_MASK, TEXTS_KEY, 
 
 @dataclass(frozen=True)
 class HiddenState:
-    """One layer's hidden state; a place where outliers are looked for, as a `Site` is."""
+    """A hidden state, as a place to search for outliers, like a `Site`."""
 
     fqn: str
-    """transformers' name of it."""
+    """Its name in transformers."""
     kind: str
-    """embedding, block, or normed_block: after the last block and the norm that follows."""
+    """embedding, block, or normed_block (after the last block and the final norm)."""
     block: int | None
-    """The block it leaves; None at the embedding."""
+    """The block that it is the output of; None for the embedding."""
     stack: StackName
     index: int
-    """0 after the embeddings."""
+    """Number of the hidden state; 0 for the embedding."""
 
 
 def hidden_states_of(model: PreTrainedModel) -> list[HiddenState]:
@@ -78,8 +78,8 @@ def run_with_states(model: PreTrainedModel, batch: Batch) -> Mapping[StackName, 
 
 
 def decoder_ids(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """What the decoder of an encoder-decoder reads, (B, T): what the batch says, or, as a
-    classifier of these families does, the text itself after the start token.
+    """Decoder inputs of an encoder-decoder, (B, T): those of the batch, or the text itself after
+    the start token, as in classifiers of these families.
     """
     if "decoder_input_ids" in batch:
         return batch["decoder_input_ids"]
@@ -89,10 +89,10 @@ def decoder_ids(model: PreTrainedModel, batch: Batch) -> Tensor:
 
 
 def require_finite(state: HiddenState, values: Tensor) -> None:
-    """Refuse values that no statistic can be made of.
+    """Check that all values are finite.
 
     Raises:
-        NonFiniteError: one is NaN or infinite.
+        NonFiniteError: a value is NaN or infinite.
     """
     bad = int((~values.isfinite()).sum())
     if bad:
@@ -104,17 +104,17 @@ def require_finite(state: HiddenState, values: Tensor) -> None:
 
 @dataclass(frozen=True)
 class Tokens:
-    """The real tokens of one stack, in the order in which a watcher of it sees them; (N,) each."""
+    """The real tokens of one stack, in the order in which watchers see them; (N,) each."""
 
     ids: Tensor
     positions: Tensor
-    """Real tokens before it in its row."""
+    """Number of real tokens before it in its row."""
     texts: Tensor
-    """Which text it is of, from 0."""
+    """Index of its text, from 0."""
 
     @staticmethod
     def of(model: PreTrainedModel, batches: Sequence[Batch], stack: str) -> Tokens:
-        """Of all batches, one after another."""
+        """Tokens of all batches, concatenated."""
         ids, positions, texts, seen = [], [], [], 0
         for batch in batches:
             is_decoder = stack == "decoder" and model.config.is_encoder_decoder
@@ -135,11 +135,11 @@ class Tokens:
 class PlacedNorm:
     view: NormView
     site: Site
-    """Its output."""
+    """The site at the norm's output."""
 
     @property
     def place(self) -> dict[str, Any]:
-        """Where it is, for a table."""
+        """Its position, for a table."""
         return place_row(self.site)
 
     @property
@@ -155,7 +155,7 @@ class PlacedNorm:
 
 
 def place_row(place: Site | HiddenState) -> dict[str, Any]:
-    """Where a norm or a hidden state is, for a table."""
+    """Position of a norm or a hidden state, for a table."""
     return {"norm": place.fqn, "kind": place.kind, "stack": place.stack, "block": place.block}
 
 

@@ -1,17 +1,17 @@
-"""How large the values of a hidden state are: figures of its tail, and massive activations.
+"""Tail statistics and massive activations of hidden states.
 
     kurtosis        E(x − mean)⁴ / std⁴ over all values of a layer; 3 for a normal distribution
-    kurtosis, max   the same of each dimension by itself; the largest one
+    kurtosis, max   maximum over dimensions of the kurtosis of each dimension
     max to median   largest |x| / median |x|
 
-These are continuous, and so tell two models apart whose outlier dimensions are equally many. A
+These are continuous, so they distinguish models with the same number of outlier dimensions. A
 massive activation is a single value of a single token, thousands of times larger than the rest:
 
     |h| > 100   and   |h| > 1000 × the median of |values| of the same text in the same hidden state
 
-Medians are those of one text's real tokens, as in the paper, so that neither the batch nor its
-padding changes what is found; they are only computed where a value is large enough. Occurrences are
-grouped by (hidden state, dimension, word).
+Medians are over the real tokens of one text, as in the paper, so the result does not depend on the
+batch or its padding. They are computed only for texts with a large enough value. Occurrences are
+grouped by (hidden state, dimension, token).
 Source: kurtosis as in Bondarenko et al. (2023) and Nrusimha et al. (2024); Sun et al. (2024),
 "Massive Activations in Large Language Models", section 2.
 """
@@ -32,7 +32,7 @@ from attar.numerics.moments import Moments
 
 @dataclass
 class LayerFigures:
-    """Of the values of one hidden state."""
+    """Tail statistics of one hidden state."""
 
     moments: Moments = field(default_factory=Moments)
     magnitudes: Magnitudes = field(default_factory=Magnitudes)
@@ -64,15 +64,15 @@ LEAST, TIMES_THE_MEDIAN = 100.0, 1000.0
 
 @dataclass
 class Carried:
-    """What one word carries in one dimension of one hidden state."""
+    """Massive activations of one token in one dimension of one hidden state."""
 
     times: int = 0
     value: float = 0.0
-    """The largest by magnitude, with its sign."""
+    """The value with the largest magnitude."""
     position: int = 0
-    """Of that token in its text, from 0."""
+    """Position of this token in its text, from 0."""
     ratio: float = 0.0
-    """Its magnitude over the median."""
+    """Its magnitude divided by the median."""
 
 
 class Massive:
@@ -81,10 +81,10 @@ class Massive:
     def __init__(self, tokens: Tokens) -> None:
         self.tokens, self.seen = tokens, 0
         self.found: dict[tuple[int, int], Carried] = {}
-        """(dimension, token id) → what it carries."""
+        """(dimension, token id) → its massive activations."""
 
     def see(self, values: Tensor) -> None:
-        """Look at the values (N, D) of the next N tokens."""
+        """Add the values (N, D) of the next N tokens."""
         start, self.seen = self.seen, self.seen + len(values)
         texts = self.tokens.texts[start : self.seen]
         sizes = values.abs()
@@ -112,7 +112,7 @@ class Massive:
 def massive_rows(
     found: Mapping[HiddenState, Massive], words: Tokenizer, most: int
 ) -> list[dict[str, Any]]:
-    """One row a hidden state, dimension and word, the largest values first."""
+    """One row per hidden state, dimension and token, largest values first."""
     rows: Sequence[dict[str, Any]] = [
         {
             "stack": state.stack,

@@ -1,14 +1,14 @@
-"""`clipping`: how much of the largest values a model does without.
+"""`clipping`: how far the largest values can be clipped without losing quality.
 
-The outputs of one kind of site are cut to −c … c in the float model, everywhere at once, and the
-metric is measured. The clipping values are those that leave a share of the kind's tokens whole:
+All sites of one kind are clipped to −c … c in the float model, and the metric is measured. Clipping
+values are chosen to leave a given share of the kind's tokens unchanged:
 
     c(share) = quantile over the tokens of all blocks of max_j |x_tj|, at share
 
-`limits` names values of one's own, each for one side: x ≤ c for a positive c, x ≥ c for a negative.
-A token is clipped when one of its values is; of probabilities, a pair (query, key) stands for a
-token and its values are the heads'. One c for all blocks, so that the shares of clipped
-tokens differ from block to block.
+`limits` sets clipping values directly, each for one side: x ≤ c for positive c, x ≥ c for negative
+c. A token counts as clipped if any of its values is; for attention probabilities, a (query, key)
+pair counts as a token whose values are those of the heads. c is the same in all blocks, so the
+share of clipped tokens differs between blocks.
 Source: Outlier Suppression (Wei et al. 2022), table 13, whose values are chosen by hand: GELU's are
 positive, those of norms negative.
 """
@@ -34,7 +34,7 @@ from attar.step import StepContext
 
 
 class _Clip(nn.Module):
-    """Cuts a tensor to low … high."""
+    """Clips a tensor to low … high."""
 
     def __init__(self, low: float, high: float) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class _Peaks:
         return torch.cat(self.pieces, dim=1).abs().amax(dim=0)
 
     def beyond(self, low: float, high: float) -> Tensor:
-        """Which tokens have a value outside low … high, (N,)."""
+        """Mask of tokens with a value outside low … high, (N,)."""
         lows, highs = torch.cat(self.pieces, dim=1)
         return (lows < low) | (highs > high)
 
@@ -68,7 +68,7 @@ def clipping(config: ClippingStep, context: StepContext) -> Finding:
     """The metric and the share of clipped tokens of each block, at each clipping value.
 
     Raises:
-        UsageError: a kind that the model does not have.
+        UsageError: the model has no sites of this kind.
     """
     subject = open_subject(config, context, shows_probabilities=True)
     of_kind = {kind: _sites_of_kind(subject, kind) for kind in config.kinds}
@@ -109,13 +109,13 @@ def clipping(config: ClippingStep, context: StepContext) -> Finding:
 def _cuts(
     config: ClippingStep, peaks: Sequence[_Peaks]
 ) -> Iterator[tuple[float, float, float, float | None]]:
-    """Each clipping value, the low and the high end that it cuts to, and the share it is for."""
+    """(clipping value, low, high, share) for each clipping value."""
     if config.limits is not None:
         for limit in config.limits:
             low, high = (limit, math.inf) if limit < 0 else (-math.inf, limit)
             yield limit, low, high, None
         return
-    # numpy's quantile: torch's takes 2^24 values at most, and probabilities are more
+    # numpy's quantile, because torch's is limited to 2^24 values
     sizes = torch.cat([each.sizes for each in peaks]).numpy()
     shares = sorted(config.shares, reverse=True)
     for share, limit in zip(shares, np.quantile(sizes, shares).tolist(), strict=True):
@@ -123,7 +123,7 @@ def _cuts(
 
 
 def _place(site: Site) -> str:
-    """The site's block with the initial of its stack, such as e3; its kind outside the blocks."""
+    """The site's block with the initial of its stack, such as e3; outside blocks its kind."""
     return site.kind if site.block is None else f"{site.stack[0]}{site.block}"
 
 

@@ -1,18 +1,18 @@
-"""`disabling`: what a model loses without its outlier dimensions.
+"""`disabling`: measures the quality lost without the outlier dimensions.
 
-The residual stream is run without them (`models.structure.residual`: they are overwritten after
-the embeddings and after every block), and without the same number of random others, again and
-again:
+The model is evaluated with these dimensions of the residual stream disabled (overwritten after the
+embeddings and after every block, see `models.structure.residual`), and several times with the same
+number of random other dimensions disabled:
 
     damage = score with everything − score without
     ratio  = damage(outliers) / mean damage(others)
 
-Zeroing takes away what a dimension says and how large it is on average; putting its mean in takes
-away only the first. Where zeroing harms and the mean does not, the dimension is a bias that the
-model has got used to. The random others are drawn from the dimensions that are outliers nowhere in
-the stack. Rows and random choices are resampled together (`numerics.damage`).
-Source: Kovaleva et al. (2021), who zero LayerNorm weights; EOFD (NAACL 2025), table 5, which has
-one random choice, zeros, and no interval.
+Zeroing removes both the information in a dimension and its mean; replacing it by its mean removes
+only the information. If only zeroing is harmful, the dimension acts as a bias. The random
+dimensions are drawn from those that are not outliers anywhere in the stack. Rows and random choices
+are resampled together (`numerics.damage`).
+Source: Kovaleva et al. (2021), who zero LayerNorm weights; EOFD (NAACL 2025), table 5, with one
+random choice, zeroing, and no intervals.
 """
 
 from __future__ import annotations
@@ -52,26 +52,26 @@ FULL, OUTLIER = "full", "outlier"
 
 @dataclass(frozen=True)
 class Chosen:
-    """What is disabled in each stack."""
+    """Dimensions to disable in each stack."""
 
     outliers: Dimensions
-    """The strongest first."""
+    """Outlier dimensions, strongest first."""
     others: tuple[Dimensions, ...]
-    """One a random choice, as many as outliers."""
+    """Random choices of the same number of other dimensions."""
 
     @property
     def count(self) -> str:
-        """How many are disabled, stack by stack."""
+        """Number of disabled dimensions per stack, as text."""
         return " + ".join(str(len(each)) for each in self.outliers.values() if each)
 
 
 def disabling(config: DisablingStep, context: StepContext) -> Finding:
-    """The score with everything, without the outlier dimensions, and without random others.
+    """Measure the score with all dimensions, without the outliers, and without random others.
 
-    Returns: `metrics.damage`: replacement → damages, ratio and p; empty where the criterion finds
-        no outlier, which the facts then say.
+    Returns: `metrics.damage`: replacement → damages, ratio and p; empty if the criterion finds no
+        outliers, which is noted in the facts.
     Raises:
-        ModelError: the model cannot answer the data, or has no such stack.
+        ModelError: the model does not fit the data, or has no such stack.
         DataError: no labelled validation rows.
         NonFiniteError: a logit is NaN or infinite.
     """
@@ -107,10 +107,10 @@ def disabling(config: DisablingStep, context: StepContext) -> Finding:
 
 
 def choose(config: DisablingStep, subject: Subject, context: StepContext) -> Chosen:
-    """The outlier dimensions of each stack, and random choices of others.
+    """Choose the outlier dimensions of each stack, and random other dimensions.
 
     Raises:
-        ModelError: no such stack, or fewer other dimensions than outliers.
+        ModelError: the stack does not exist, or has fewer other dimensions than outliers.
     """
     anatomy = anatomy_of(subject.model)
     stacks = config.stacks or tuple(stack.name for stack in anatomy.stacks)
@@ -142,7 +142,7 @@ def choose(config: DisablingStep, subject: Subject, context: StepContext) -> Cho
 def _others(
     width: int, outliers: Sequence[int], count: int, seed: int, stack: str, choice: int
 ) -> list[int]:
-    """This many dimensions that are not outliers anywhere in the stack."""
+    """Random dimensions that are not outliers anywhere in the stack."""
     left = np.setdiff1d(np.arange(width), outliers)
     if len(left) < count:
         raise ModelError(
@@ -180,7 +180,7 @@ def stream_means(subject: Watched) -> dict[str, Tensor]:
 def _runs(
     config: DisablingStep, subject: Subject, judge: Judge | TextJudge, chosen: Chosen
 ) -> dict[str, np.ndarray]:
-    """Name of a run → its answers, (N,)."""
+    """Name of a run → its predictions, (N,)."""
     model = subject.model
     found = {FULL: judge.answers(model, "nothing disabled")}
     for word in config.replacement:

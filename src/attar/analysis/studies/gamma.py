@@ -1,9 +1,9 @@
-"""`gamma`: the scales and biases of every norm, and the dimensions that stand out among them.
+"""`gamma`: the scales and biases of every norm, and their outlier dimensions.
 
     outlier: |γ_j − mean(γ)| > 3 · std(γ)
 
-What a norm's γ amplifies it amplifies in every token. The table needs no text. One odd dimension of
-a single norm is nothing; the same one in most norms is an emergent outlier.
+γ scales a dimension in every token, so no text is needed. An outlier in a single norm means little;
+the same dimension in most norms is an emergent outlier.
 Source: Outlier Suppression (Wei et al. 2022), section 3; EOFD (2025), appendix H.
 """
 
@@ -49,7 +49,7 @@ def _row(norm: PlacedNorm) -> dict[str, Any]:
 
 
 def _figures(values: Tensor, outlying: list[int]) -> dict[str, Any]:
-    """Of values (D,): where they lie, and those of the norm's outlier dimensions."""
+    """Statistics of values (D,), and the values of the norm's outlier dimensions."""
     return {
         "mean": float(values.mean()),
         "std": float(values.std(correction=0)),

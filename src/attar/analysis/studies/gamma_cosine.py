@@ -1,12 +1,11 @@
-"""`gamma_cosine`: what a norm's output gains when γ is taken out before it is quantized.
+"""`gamma_cosine`: how much quantizing a norm's output improves when γ is migrated.
 
     y = γ ⊙ x̂ + β = γ ⊙ X',   X' = y / γ          gain = cos(X', q(X')) − cos(y, q(y))
 
-`restored` says what is left of it after the norm, where γ is multiplied on again:
-cos(y, γ ⊙ q(X')). A channel whose γ is nearly 0 has no X' and keeps the factor 1. Nothing is
-folded: y is observed, and divided. The largest |y_j| and |X'_j| over the tokens, dimension by
-dimension, show why: where X' is milder, the few dimensions that stand out of y do not stand out of
-it.
+`restored` is the cosine after multiplying by γ again: cos(y, γ ⊙ q(X')). For channels with γ close
+to 0 the factor is 1. Nothing is folded: y is observed, and divided by γ. The maxima of |y_j| and
+|X'_j| over the tokens, per dimension, show the reason: where migration helps, the outlier
+dimensions of y are not outliers of X'.
 Source: Outlier Suppression (Wei et al. 2022), equations 5 and 6, table 12, figures 11 and 12.
 Shape letters: `N` real tokens, `D` hidden.
 """
@@ -32,12 +31,12 @@ from attar.quantization.transforms.gamma import usable_gamma
 from attar.step import StepContext
 
 MOST_DIMENSIONS = 32
-"""Dimensions of a norm that are written down, of hundreds: outliers are fewer."""
+"""Maximum number of dimensions per norm in the table; there are fewer outliers."""
 
 
 @dataclass
 class _Range:
-    """Mean over batches of the batch's ends, as `minmax` takes it."""
+    """Mean over batches of the batch minimum and maximum, as in `minmax`."""
 
     lows: list[float] = field(default_factory=list)
     highs: list[float] = field(default_factory=list)
@@ -53,8 +52,8 @@ class _Range:
 
 
 class _Comparison:
-    """One norm's y and X', each with a grid of its own; ranges and the largest values in the first
-    pass, cosines in the second.
+    """Compares y and X' of one norm, each with its own grid: ranges and maxima in the first pass,
+    cosines in the second.
     """
 
     def __init__(self, norm: PlacedNorm) -> None:
@@ -69,7 +68,7 @@ class _Comparison:
         self.largest.see(y)
 
     def comparing(self, bits: int) -> Watcher:
-        """What compares tensors on the grids of the ranges that were learned."""
+        """A watcher that compares tensors with their quantized values."""
         grid_y, grid_x = self.of_y.grid(bits), self.of_x.grid(bits)
 
         def compare(y: Tensor) -> None:
@@ -83,7 +82,7 @@ class _Comparison:
 
 
 def gamma_cosine(config: GammaCosineStep, context: StepContext) -> Finding:
-    """Cosine of every norm's output before and after γ is taken out."""
+    """Cosine of every norm's output with its quantized values, with and without γ."""
     subject = open_subject(config, context)
     norms = norms_of(subject.model)
     comparisons = {norm.site: _Comparison(norm) for norm in norms}
@@ -118,8 +117,8 @@ def _row(norm: PlacedNorm, found: _Comparison) -> dict[str, Any]:
 
 
 def _largest_values(norm: PlacedNorm, found: _Comparison) -> dict[str, Any]:
-    """Over all dimensions, and of each of those where |y| is largest. A dimension has one γ, so its
-    largest |X'| is its largest |y| / |γ|.
+    """Maxima over all dimensions, and of each dimension with the largest |y|. Since a dimension has
+    one γ, its maximum |X'| is its maximum |y| / |γ|.
     """
     y = found.largest.values
     x = y / found.gamma.abs()

@@ -1,14 +1,14 @@
-"""`histograms`: how large the values of the hidden states are, layer by layer, in one model or two.
+"""`histograms`: magnitudes of hidden states, layer by layer, of one or two models.
 
-    counts of |h| in bins that double every four,   on a logarithmic scale both ways
+    counts of |h| with four bins per factor of two, on two logarithmic axes
 
-Bins are fixed for all layers, models and runs (`numerics.magnitudes`), so that two histograms
-differ only where the models do: the same model distilled with and without a loss, a teacher and its
-student, the first layer and the last. Of models of different depth, each hidden state of the
-shallower one is shown beside the one at the same share of the other's depth.
+Bins are fixed for all layers, models and runs (`numerics.magnitudes`), so that histograms are
+comparable: of a model distilled with and without a loss, of a teacher and its student, of the first
+and the last layer. For models of different depth, each hidden state of the shallower one is shown
+with the one at the same relative depth of the other.
 Source: EOFD (2025), figures 5 to 11. *Differs from the paper*: magnitudes are on a logarithmic axis
-too (theirs is linear and fitted to each picture), and the text read by default is our own, in the
-same form (a question and its context, for T5).
+(the paper's is linear and differs between plots), and the default text is our own, of the same kind
+(a question and its context, for T5).
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from attar.quantization.calibration.real_tokens import DECODER_MASK
 from attar.step import StepContext
 
 PER_OCTAVE = 4
-"""Bins from a magnitude to its double."""
+"""Bins per factor of two."""
 SHOWN = 6
-"""Hidden states beside the embeddings', where the settings name none."""
+"""Default number of hidden states to show, besides the embedding output."""
 QUESTION = (
     "question: Which gas makes bread dough rise? context: Yeast feeds on the sugars in flour and "
     "gives off carbon dioxide. The gas is caught in a net of gluten, so the dough swells; in the "
@@ -46,10 +46,10 @@ ANSWER = "carbon dioxide"
 
 
 def histograms(config: HistogramsStep, context: StepContext) -> Finding:
-    """Counts of magnitudes of each shown hidden state of each model.
+    """Histograms of each shown hidden state of each model.
 
     Raises:
-        ModelError: a family is unknown, or a model has no such hidden state.
+        ModelError: a family is unknown, or a hidden state does not exist.
         NonFiniteError: a hidden state holds NaN or infinity.
     """
     words = [config.model, *([config.compare_with] if config.compare_with else [])]
@@ -79,15 +79,15 @@ def histograms(config: HistogramsStep, context: StepContext) -> Finding:
 
 def _depths(loaded: LoadedModel) -> dict[str, int]:
     """Stack → number of its last hidden state."""
-    # in the order of the forward pass: the last of a stack stays
+    # in the order of the forward pass, so that the last of a stack remains
     return {state.stack: state.index for state in hidden_states_of(loaded.model)}
 
 
 def _shown(
     config: HistogramsStep, words: list[str], stack: str, depths: list[dict[str, int]]
 ) -> Iterator[tuple[int, ...]]:
-    """Which hidden state of each model stands in each line; of a model without such a stack, as if
-    it were as deep as the other.
+    """The hidden state of each model in each line. A model without such a stack is treated as if it
+    were as deep as the other.
     """
     lasts = [depth.get(stack, max(d.get(stack, 0) for d in depths)) for depth in depths]
     for layer in config.layers or ():
@@ -138,7 +138,7 @@ def _row(state: HiddenState, seen: Magnitudes) -> dict[str, Any]:
 
 
 def _metrics(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Model → hidden state → its median, 99.9 % and largest magnitude."""
+    """Model → hidden state → median, 99.9 % quantile and maximum of the magnitudes."""
     found: dict[str, Any] = {}
     for row in rows:
         figures = {name: row[name] for name in ("median", "p999", "largest")}

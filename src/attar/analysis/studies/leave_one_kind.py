@@ -1,9 +1,10 @@
-"""`leave_one_kind`: which kind of tensor costs the quality.
+"""`leave_one_kind`: which kind of tensor causes the loss of quality.
 
-Two questions of each kind (all queries, all GELU outputs, all weights …): what comes back when it
-alone is left in float, and what is lost when it alone is quantized. Grids are those of min-max, set
-once; `weights` is a kind like any other, so that with every kind left out the float model remains.
-Source: Outlier Suppression (Wei et al. 2022), table 11, which asks the first question.
+For each kind (all queries, all GELU outputs, all weights …), it measures what is regained when only
+this kind is left in float, and what is lost when only this kind is quantized. All grids are from
+one min-max calibration. `weights` is also a kind, so that with no kind quantized, the model is the
+float model.
+Source: Outlier Suppression (Wei et al. 2022), table 11, for the first measurement.
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ def kinds_of(sites: Iterable[Site | SiteQParams]) -> tuple[str, ...]:
 
 
 def num_judgements(model: PreTrainedModel) -> int:
-    """How often the study measures the metric: of all kinds, of none, of each and of all others.
+    """Number of evaluations: all kinds, none, each kind alone, and all but each kind.
 
     Args:
-        model: of the study's architecture; weights are not read.
+        model: a model of the study's architecture; its weights are not read.
 
     Raises:
         ModelError: no sites are known for the model.
@@ -49,12 +50,12 @@ def num_judgements(model: PreTrainedModel) -> int:
 
 @dataclass(frozen=True)
 class PartlyQuantized:
-    """A model of which any kinds of tensors can be quantized."""
+    """A model in which any set of kinds of tensors can be quantized."""
 
     judge: Judge
     model: PreTrainedModel
     on_grid: PreTrainedModel
-    """The same with its weights on their grids."""
+    """The same model with quantized weights."""
     grids: tuple[SiteQParams, ...]
 
     @property
@@ -63,7 +64,7 @@ class PartlyQuantized:
 
     @contextmanager
     def with_quantized(self, kinds: Collection[str]) -> Iterator[PreTrainedModel]:
-        """For a while: the model with these kinds quantized."""
+        """Context manager that gives the model with these kinds quantized."""
         model = self.on_grid if WEIGHTS in kinds else self.model
         with quantizing(model, [grid for grid in self.grids if grid.kind in kinds]):
             yield model
@@ -77,7 +78,7 @@ class PartlyQuantized:
 def partly_quantized(
     config: LeaveOneKindStep, subject: Subject, judge: Judge, context: StepContext
 ) -> PartlyQuantized:
-    """Calibrate the model by min-max and put its weights on their grids, ready to be mixed."""
+    """Calibrate the model by min-max and quantize its weights."""
     model = subject.model
     seen = calibrate(model, sites_of(model), subject.batches, context).statistics
     grids = grids_of({site: (s.mean_low, s.mean_high) for site, s in seen.items()}, config.bits)
@@ -86,7 +87,7 @@ def partly_quantized(
 
 
 def leave_one_kind(config: LeaveOneKindStep, context: StepContext) -> Finding:
-    """The metric with each kind left in float, and with each kind alone quantized."""
+    """The metric with each kind left in float, and with only each kind quantized."""
     subject = open_subject(config, context, shows_probabilities=True)
     judge = open_head_judge(config, subject)
     partly = partly_quantized(config, subject, judge, context)

@@ -1,12 +1,12 @@
-"""`outlier_tokens`: which words carry the largest values of the outlier dimensions.
+"""`outlier_tokens`: the tokens with the largest values of the outlier dimensions.
 
-At every place where a dimension is an outlier the `top_share` of tokens with the largest |y_j| is
-taken, and the words among them are counted:
+At every place where a dimension is an outlier, the `top_share` of tokens with the largest |y_j| are
+the carriers. They are counted by token id:
 
-    share = carriers that are this word / all carriers      lift = share / (its share of all tokens)
+    share = carriers with this id / all carriers      lift = share / (its share of all tokens)
 
-`any` in place of a dimension: the largest max_j |y_j| of a token, over all places. An encoder's and
-a decoder's tokens are not the same, and are counted apart.
+The dimension `any` uses max_j |y_j| of a token, over all places. Tokens of an encoder and a decoder
+are counted separately.
 Source: Outlier Suppression (Wei et al. 2022), figure 10 and appendix D.1.
 """
 
@@ -30,12 +30,12 @@ from attar.special_tokens import open_tokenizer
 from attar.step import StepContext
 
 WORDS_SHOWN = 8
-"""Words listed for each dimension."""
+"""Number of tokens listed for each dimension."""
 ANY = "any"
 
 
 class _Magnitudes:
-    """|y_j| of every real token for some dimensions, and max_j |y_j|, in the order of reading."""
+    """|y_j| of every real token for some dimensions, and max_j |y_j|, in reading order."""
 
     def __init__(self, dimensions: Sequence[int]) -> None:
         self.dimensions, self.pieces = list(dimensions), []
@@ -51,10 +51,10 @@ class _Magnitudes:
 
 
 def outlier_tokens(config: OutlierTokensStep, context: StepContext) -> Finding:
-    """The words that carry each outlier dimension, the most frequent carriers first.
+    """The carriers of each outlier dimension, most frequent first.
 
     Raises:
-        ModelError: the family is unknown, or the criterion asks for biases and norms have none.
+        ModelError: the family is unknown, or the criterion needs biases and the norms have none.
     """
     subject = open_subject(config, context)
     verdicts = recognise(config, subject)
@@ -87,7 +87,7 @@ def outlier_tokens(config: OutlierTokensStep, context: StepContext) -> Finding:
 def _metrics(
     having: Mapping[str, Mapping[int | str, Any]], rows: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Dimensions and their first carriers; of two stacks, each by its name."""
+    """Dimensions and their most frequent carriers; by stack, if there are two."""
     found: dict[str, dict[str, Any]] = {}
     for stack, dimensions in having.items():
         own = [row for row in rows if row["stack"] == stack]
@@ -106,7 +106,7 @@ def _carriers(
     words: Tokenizer,
     top_share: float,
 ) -> list[dict[str, Any]]:
-    """The words among the largest values of a dimension, pooled over places."""
+    """The carriers of a dimension, pooled over places."""
     count = max(1, round(top_share * len(ids)))
     carried: Counter[int] = Counter()
     magnitude: dict[int, list[float]] = {}

@@ -1,9 +1,9 @@
-"""`outliers`: the hidden dimensions that stand out, through the depth of a model.
+"""`outliers`: outlier dimensions through the depth of a model.
 
-Dimensions are recognised at each place by a criterion (`criteria`), and counted: a dimension is
-*recognised k times* when it is an outlier of k blocks, at whichever of their norms. Stacks are told
-apart, because an encoder's and a decoder's outliers are different ones. From the same pass: how
-heavy the tails of the hidden states are, and the single tokens with massive values (`massive`).
+Outlier dimensions are found at each place by a criterion (`criteria`) and counted: a dimension is
+*recognised k times* if it is an outlier in k blocks, at any of their norms. Stacks are separate,
+because the outliers of an encoder and a decoder differ. The same pass gives tail statistics of the
+hidden states and tokens with massive activations (`massive`).
 Source: Outlier Suppression (Wei et al. 2022), figures 9 and 11; EOFD (2025), appendix H.
 """
 
@@ -22,17 +22,17 @@ from attar.special_tokens import open_tokenizer
 from attar.step import StepContext
 
 MOST_MASSIVE = 200
-"""Rows of massive activations that are written; they are counted all."""
+"""Maximum number of rows of massive activations in the table; the count includes all."""
 
 
 def outliers(config: OutliersStep, context: StepContext) -> Finding:
-    """Outlier dimensions of every place and how many places and blocks share each, figures of the
-    hidden states, and massive activations.
+    """Find outlier dimensions of every place, count places and blocks of each, and compute
+    statistics of hidden states and massive activations.
 
-    Returns: `metrics.outliers`: stack → place → dimensions, the strongest first.
+    Returns: `metrics.outliers`: stack → place → dimensions, strongest first.
     Raises:
-        ModelError: the family is unknown, or the criterion asks for biases and norms have none.
-        NonFiniteError: a hidden state holds NaN or infinity.
+        ModelError: the family is unknown, or the criterion needs biases and the norms have none.
+        NonFiniteError: a hidden state contains NaN or infinity.
     """
     subject = open_subject(config, context)
     states = _States(subject) if config.activations else None
@@ -62,7 +62,7 @@ def outliers(config: OutliersStep, context: StepContext) -> Finding:
 
 
 class _States:
-    """What is seen of the hidden states, whatever the criterion."""
+    """Statistics of the hidden states, independent of the criterion."""
 
     def __init__(self, subject: Subject) -> None:
         model, states = subject.model, hidden_states_of(subject.model)
@@ -104,7 +104,7 @@ class _States:
 
 
 def _by_stack(layers: list[dict[str, Any]], key: str) -> dict[str, dict[str, Any]]:
-    """Stack → hidden state → the figure."""
+    """Stack → hidden state → figure."""
     found: dict[str, dict[str, Any]] = {}
     for row in layers:
         found.setdefault(row["stack"], {})[row["norm"]] = row[key]
@@ -112,7 +112,7 @@ def _by_stack(layers: list[dict[str, Any]], key: str) -> dict[str, dict[str, Any
 
 
 def _rows(verdicts: Mapping[Place, Verdict], shared: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row a place, with the strength of every dimension that is an outlier of its stack."""
+    """One row per place, with the strength of every outlier dimension of its stack."""
     wanted = {
         stack: [row["dimension"] for row in shared if row["stack"] == stack]
         for stack in dict.fromkeys(place.stack for place in verdicts)
@@ -142,8 +142,8 @@ def _metrics(
 
 
 def shared_dimensions(verdicts: Mapping[Place, Verdict]) -> list[dict[str, Any]]:
-    """One row a stack and outlier dimension: in how many places and blocks it is one, those of
-    most places first, then the strongest.
+    """One row per stack and outlier dimension, with its numbers of places and blocks; sorted by
+    places, then by strength.
     """
     rows: list[dict[str, Any]] = []
     for stack in dict.fromkeys(place.stack for place in verdicts):
@@ -166,7 +166,7 @@ def shared_dimensions(verdicts: Mapping[Place, Verdict]) -> list[dict[str, Any]]
 
 
 def recognised_times(shared: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Appendix H: one row a stack and number of times, the most often recognised first."""
+    """Appendix H: one row per stack and number of times, largest number first."""
     rows: list[dict[str, Any]] = []
     for stack in dict.fromkeys(row["stack"] for row in shared):
         own = [row for row in shared if row["stack"] == stack]

@@ -1,9 +1,9 @@
-"""`site_cosine`: how near each site's output is to itself in few bits, the worst first.
+"""`site_cosine`: cosine similarity of each site's tensor with its quantized values, worst first.
 
     cosine = ⟨x, q(x)⟩ / (‖x‖ ‖q(x)‖),   q: the grid of min-max, over all values of real tokens
 
-The sites below 99 % are where quantization hurts; in the encoders of the literature they are the
-outputs of norms and of GELU. Only the one tensor is rounded: errors do not travel.
+Sites below 99 % are problematic; in published encoders, these are the outputs of norms and of GELU.
+Tensors are quantized one at a time, so errors do not accumulate.
 Source: Outlier Suppression (Wei et al. 2022), tables 9 and 10.
 """
 
@@ -25,11 +25,11 @@ from attar.quantization.calibration.calibrate import calibrate, grids_of
 from attar.step import StepContext
 
 PROBLEMATIC = 0.99
-"""Below it the paper calls a site problematic."""
+"""Threshold below which the paper calls a site problematic."""
 
 
 class _Meter:
-    """Compares a tensor with its quantized self."""
+    """Compares a tensor with its quantized values."""
 
     def __init__(self, grid: SiteQParams) -> None:
         self.quantizer, self.cosine, self.sqnr = Quantizer.of(grid), CosineSum(), SqnrSum()
@@ -41,7 +41,7 @@ class _Meter:
 
 
 def site_cosine(config: SiteCosineStep, context: StepContext) -> Finding:
-    """Cosine and decibels of every site at `bits`."""
+    """Cosine and SQNR of every site at `bits`."""
     subject = open_subject(config, context, shows_probabilities=True)
     seen = calibrate(subject.model, sites_of(subject.model), subject.batches, context).statistics
     grids = grids_of({site: (s.mean_low, s.mean_high) for site, s in seen.items()}, config.bits)
