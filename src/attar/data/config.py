@@ -70,8 +70,8 @@ class FilesData(DataSettings):
     """file: each .txt file below the folder, or matching the glob, is one training row with the
     columns text, file (folder and name) and source (folder)."""
     delimiter: str | None = None
-    """Column separator of .csv and .tsv files and, if set, .txt files; None: a comma, in a .tsv a
-    tab."""
+    """Column separator of .csv and .tsv files and, if set, .txt files; None: a comma in a .csv, a
+    tab in a .tsv."""
     header: bool = True
     """Whether the first line of such a file names the columns; false: the columns are column1,
     column2, …"""
@@ -105,8 +105,8 @@ class FilesData(DataSettings):
     also train on them, with the teacher's predictions as targets. Without a train file, they are
     the only training texts."""
     max_row_kib: int | None = Field(default=None, ge=1, le=2**20)
-    """Maximum size of a row; longer ones are set aside. None: 512, and 16,384 with document =
-    "file"."""
+    """Maximum size of a row in KiB; longer ones are set aside. None: 512, and 16,384 with document
+    = "file"."""
 
     @field_validator("delimiter")
     @classmethod

@@ -82,7 +82,7 @@ class AugmentStep(Config):
     slower on a CPU, because their activations do not fit into its caches
     (benchmarks/augmentation.py)."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """As in training. bf16 may change the order of words with nearly equal probability."""
+    """As in a train step. bf16 may change the order of words with nearly equal probability."""
     seed: int | None = None
     """Random seed; None: the recipe's."""
 

@@ -198,7 +198,7 @@ class Eofd(LossSettings):
     term = "attar.losses.eofd:EofdTerm"
     kind: Literal["eofd"] = "eofd"
     power: float = Field(default=0.5, ge=0)
-    """0: hidden_mse; the paper uses 0.5 and 1."""
+    """Exponent of the weights. 0: hidden_mse; the paper uses 0.5 and 1."""
     layer_map: LayerMap = "uniform"
     """Student hidden state → teacher hidden state; 0 is the embedding output. uniform: evenly
     spaced. last: only the last one. Or a table, { 1 = 2, 2 = 4 }."""
@@ -216,7 +216,7 @@ class SensitivityMse(LossSettings):
     term = "attar.losses.sensitivity_mse:SensitivityMseTerm"
     kind: Literal["sensitivity_mse"] = "sensitivity_mse"
     power: float = Field(default=0.5, ge=0, le=2)
-    """0: hidden_mse."""
+    """Exponent of the weights; 0: hidden_mse."""
     layer_map: LayerMap = "uniform"
     """Student hidden state → teacher hidden state; 0 is the embedding output. uniform: evenly
     spaced. last: only the last one. Or a table, { 1 = 2, 2 = 4 }."""
@@ -232,7 +232,7 @@ class AttentionMse(LossSettings):
     """Student attention → teacher attention; 0 is that of the first block. `uniform`: i → k·i +
     k − 1 with k = L_teacher/L_student."""
     heads: Literal["same", "mean"] = "same"
-    """`mean`: compare means over heads; the numbers of heads may then differ."""
+    """same: compare head by head. mean: compare means over heads, whose numbers may then differ."""
 
 
 class RelationKl(LossSettings):

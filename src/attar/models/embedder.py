@@ -86,8 +86,8 @@ def embedder_class(stock: type[PreTrainedModel], embedding: Embedding) -> type[P
             """The vectors.
 
             Args:
-                real_tokens: (B, T); None: they are those of the attention mask, which may be of
-                    another form.
+                real_tokens: (B, T), 1 for a real token, needed if the attention mask has another
+                    form; None: the attention mask.
             """
             inputs["return_dict"] = True
             raw = super().forward(input_ids=input_ids, attention_mask=attention_mask, **inputs)

@@ -127,7 +127,7 @@ class TrainStep(Config):
     """Terms of the loss. Empty: cross_entropy without a teacher; with one, forward_kl +
     cross_entropy in equal parts."""
     epochs: float | None = Field(default=None, gt=0)
-    """Passes over the training rows; None, and neither max_steps nor max_tokens: 3."""
+    """Passes over the training rows; None: 3, or as set by max_steps, max_tokens or match_flops."""
     max_steps: int | None = Field(default=None, ge=0)
     """Number of optimizer steps; takes precedence over epochs. 0: save the initial model."""
     max_tokens: int | None = Field(default=None, gt=0)
@@ -150,10 +150,10 @@ class TrainStep(Config):
     max_length: int = Field(default=128, ge=8, le=8192)
     """Maximum number of tokens of a text; longer texts are truncated, or split into windows."""
     window_overlap: int | None = Field(default=None, ge=0, le=8192)
-    """Tagging and question answering only: overlap of windows in tokens; None: a third of
-    max_length."""
+    """Tagging and question answering only: overlap of neighbouring windows in tokens; None: a third
+    of max_length."""
     max_target_length: int = Field(default=128, ge=2, le=8192)
-    """Tasks that generate text only: maximum number of tokens of a target."""
+    """Text generation only: maximum number of tokens of a target."""
     learning_rate: float = Field(default=5e-5, gt=0)
     """Peak learning rate."""
     schedule: Literal["linear", "cosine", "inverse_sqrt", "constant_inverse_sqrt", "constant"] = (
@@ -163,7 +163,7 @@ class TrainStep(Config):
     as √(W / step). constant_inverse_sqrt: as T5, constant for W steps (10,000 if W is 0), then
     falls the same way."""
     warmup_ratio: float = Field(default=0.1, ge=0, le=1)
-    """Share of the optimizer steps in which the learning rate rises linearly from 0."""
+    """Share of the optimizer steps during which the learning rate rises linearly from 0."""
     warmup_steps: int | None = Field(default=None, ge=0)
     """Number of warm-up steps; takes precedence over warmup_ratio."""
     minimum_ratio: float = Field(default=0.0, ge=0, lt=1)
@@ -173,16 +173,16 @@ class TrainStep(Config):
     weight_decay: float = Field(default=0.01, ge=0)
     """Weight decay, not applied to biases and norms."""
     adam_beta1: float = Field(default=0.9, ge=0, lt=1)
-    """Decay of the mean of gradients."""
+    """AdamW: decay rate of the running mean of gradients."""
     adam_beta2: float = Field(default=0.999, ge=0, lt=1)
-    """Decay of the mean of squared gradients."""
+    """AdamW: decay rate of the running mean of squared gradients."""
     adam_epsilon: float = Field(default=1e-8, gt=0)
-    """Added to the denominator of the update."""
+    """AdamW: added to the denominator of the update, for numerical stability."""
     max_grad_norm: Annotated[
         float | None,
         BeforeValidator(_false_is_none, json_schema_input_type=float | Literal[False]),
     ] = Field(default=1.0, gt=0)
-    """Gradients are clipped to this norm; false: no clipping."""
+    """Maximum norm of the gradient; a larger one is scaled down. false: no clipping."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """auto: bf16 autocast if the device supports it in hardware and the first batch is at least
     10 % faster with it, else fp32. The choice is recorded, and kept on resume."""
