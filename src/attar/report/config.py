@@ -8,8 +8,8 @@ from attar.config import Config
 
 
 class ReportStep(Config):
-    """One self-contained page about everything the recipe made."""
+    """Write one self-contained page with all results of the recipe."""
 
     run: Literal["report"] = "report"
     title: str | None = None
-    """None: the recipe's name."""
+    """Title of the page; None: the recipe's name."""

@@ -1,5 +1,4 @@
-"""The words of the page in a sentence each; shown as a list at its end and as tooltips where they
-occur."""
+"""Glossary of the page, one sentence per term; shown at its end and as tooltips."""
 
 from __future__ import annotations
 

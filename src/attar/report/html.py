@@ -1,8 +1,8 @@
-"""The page as one HTML file: template, style, script and pictures together, nothing fetched.
+"""Renders the page as one self-contained HTML file with style, script and pictures.
 
-Everything that comes from artifacts (names, labels, reasons, settings) is text to Jinja, which
-escapes it. The one script is named by its hash in the page's content policy, which also forbids any
-request: markup that slipped through would be dead on arrival.
+Everything from artifacts (names, labels, reasons, settings) is escaped by Jinja. The page's content
+security policy allows only its own script, by hash, and no requests, so that injected markup would
+have no effect.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ MACHINE_WORDS = {
     "isa": "instruction sets",
 }
 WORST_SITES = 12
-"""Sites shown at once; the others are folded away."""
+"""Number of sites shown; the others are collapsed."""
 FIRST_ROWS = 24
-"""Rows of a study's table shown at once; a longer table is folded away."""
+"""Maximum number of rows of a study's table; a longer table is collapsed."""
 
 
 @cache
 def page_template() -> Any:
-    """Compiled once a process, which takes longer than most pages."""
+    """The compiled template; cached, because compilation takes longer than rendering most pages."""
     jinja2: Any = require("jinja2", "report")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),

@@ -1,10 +1,10 @@
-"""The page's twin in Markdown, for a pull request or a mail: read off the page, without pictures.
+"""Converts the page to Markdown without pictures, for a pull request or an email.
 
-There is one source of content, `template.html`; a section added there appears here by itself.
-Small figures stand in parentheses, a column under a group's head takes the group's name, a long
-table is cut, and what only helps on a screen (navigation, tiles, glossary, recipe) is left out.
+The only source of content is `template.html`; sections added there appear here automatically.
+Secondary figures are put in parentheses, columns of a group get the group's name, long tables are
+truncated, and elements for the screen (navigation, tiles, glossary, recipe) are left out.
 
-Text from artifacts is escaped: it can neither open a tag, nor a link, nor break a table.
+Text from artifacts is escaped, so it cannot create tags or links or break a table.
 """
 
 from __future__ import annotations

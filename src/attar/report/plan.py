@@ -1,4 +1,4 @@
-"""What a report will cost: the same few seconds whatever the recipe."""
+"""Estimates the cost of a report: a few seconds for any recipe."""
 
 from __future__ import annotations
 

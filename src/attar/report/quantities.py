@@ -1,7 +1,7 @@
-"""Numbers as people read them: three significant digits, a unit, and a real minus sign.
+"""Formats numbers for people: three significant digits, a unit, and a minus sign (−).
 
-Raw numbers go into report.json; these words go into the page and its Markdown twin. A number and
-its unit are held together by a no-break space.
+report.json has the raw numbers; the formatted text is for the HTML page and its Markdown version. A
+number and its unit are joined by a no-break space.
 """
 
 from __future__ import annotations

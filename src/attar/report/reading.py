@@ -1,10 +1,10 @@
-"""What the report knows: the published artifacts of the other steps, read once into plain records.
+"""Reads the published artifacts of the other steps into plain records for the report.
 
-The report loads no model and measures nothing. Everything it says comes from `result.json`,
-`history.jsonl`, a model folder's `config.json` and the recipe, so that the page can be rebuilt from
-the folders alone.
+The report loads no model and measures nothing. All of its data is from `result.json`,
+`history.jsonl`, a model folder's `config.json` and the recipe, so the page can be rebuilt from the
+folders alone.
 
-Left out: weights and predictions; what they say is already in the metrics.
+Left out: weights and predictions, because the metrics contain the relevant information.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""`run = "report"`: one page that says what a recipe made and how good it is, in three forms from
-the same data.
+"""The step `report`: one page with all results of a recipe, in three formats from the same data.
 
-index.html    for reading: self-contained, opens from a file, asks nothing of the network
-report.json   for machines: every section as plain data
-report.md     for a pull request or a mail
+index.html    for reading: self-contained, opens from a file, makes no network requests
+report.json   for programs: every section as plain data
+report.md     for a pull request or an email
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ NEEDED = ("jinja2", "altair", "vl_convert")
 
 
 def report(config: ReportStep, context: StepContext) -> dict[str, Any]:
-    """Write the page and its twins from the artifacts of the other steps.
+    """Write the report in all formats, from the artifacts of the other steps.
 
     Raises:
         UsageError: the extra `report` is not installed.

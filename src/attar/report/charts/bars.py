@@ -1,9 +1,9 @@
-"""Rows of names with a mark each: bars from zero, dumbbells from before to after, and ranges with
-their outliers.
+"""Horizontal charts with one row per name: bars, dumbbells (before and after), and ranges with
+outliers.
 
-A bar's length is the figure, so the axis always holds zero; a dumbbell shows a change and a range
-where many numbers lie, so their axes are fitted to the values. Heights follow from the number of
-rows, and the left margin from the longest name, so that nothing is squeezed on a phone.
+The length of a bar is its value, so the axis includes zero. The axes of dumbbells (changes) and
+ranges (distributions) are fitted to the values. The height follows from the number of rows and the
+left margin from the longest name, so that charts are readable on a phone.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from attar.report.charts.svg import (
 
 ROW_PX = 22
 TOP_PX = 8
-"""No title stands above the plot."""
+"""Top margin; there is no title above the plot."""
 LEAST_PLOT_PX = 130
-"""Names are cut before the plot gets narrower."""
+"""Minimum width of the plot; long names are shortened to keep it."""
 AIR = 0.06
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One row: its name, and one figure a series."""
+    """One row: its name, and one value per series."""
 
     name: str
     values: tuple[float, ...]
     said: str = ""
-    """Shown when the mark is pointed at."""
+    """Tooltip of the mark."""
 
 
 def fitted(names: Sequence[str], shape: Shape, per_row: int = ROW_PX) -> Shape:
@@ -101,12 +101,12 @@ def bars_svg(
 def dumbbells_svg(
     rows: Sequence[Bar], colours: tuple[str, str], title: str, shape: Shape, label: str
 ) -> str:
-    """From a hollow dot (before) to a filled one (after), the line in the colour of its
-    direction.
+    """Dumbbells: a hollow dot (before) and a filled dot (after), joined by a line in the colour of
+    its direction.
 
     Args:
         rows: two values each.
-        colours: of a rise and of a fall.
+        colours: for increase and decrease.
     """
     alt = require("altair", "report")
     names = unique([row.name for row in rows])
@@ -142,7 +142,7 @@ def dumbbells_svg(
 
 
 def unique(names: Sequence[str]) -> list[str]:
-    """Names that fit a picture, distinguished where two would be the same row.
+    """Shorten names to fit a picture, keeping them distinct.
 
     Example:
         >>> [name.strip() for name in unique(["a", "a"])], len(set(unique(["a", "a"])))
@@ -167,7 +167,7 @@ class Extent:
     middle: tuple[float, float]
     """Mean ± 3 standard deviations."""
     dots: tuple[tuple[float, str], ...]
-    """(value, what is said of it)."""
+    """(value, tooltip)."""
 
 
 def ranges_svg(

@@ -1,7 +1,7 @@
-"""Training curves: optimizer steps against a loss or a metric, one colour a line, the running mean
-in front of the raw line.
+"""Training curves: a loss or metric against optimizer steps, one colour per line, with the running
+mean in front of the raw values.
 
-Lines are named in a legend of the page, not beside their ends: ends of several runs meet.
+Lines are named in a legend, not at their ends, because the ends of several runs coincide.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MARKED_UP_TO = 24
 
 
 def line_colour(place: int) -> str:
-    """Of the line at a place of a chart's key; after the last colour comes the first."""
+    """Colour of the line with this index; colours repeat after the last one."""
     return LINE_COLOURS[place % len(LINE_COLOURS)]
 
 
@@ -63,7 +63,8 @@ def curves_svg(
 
 
 def height_range(curves: Sequence[Curve]) -> tuple[float, float]:
-    """What the value axis shows: all values with a little air, never below a zero they respect."""
+    """Range of the value axis: all values with a margin, but not below zero for non-negative
+    values."""
     heights = [y for curve in curves for _, y in curve.points]
     air = 0.06 * (max(heights) - min(heights)) or 0.05 * abs(heights[0]) or 0.05
     floor = 0.0 if min(heights) >= 0 else -float("inf")

@@ -1,8 +1,8 @@
-"""The picture of the study `disabling`: what a model loses without some dimensions.
+"""The chart of the study `disabling`: the quality lost without some dimensions.
 
-One line a replacement. A small dot is one random choice of dimensions, the large one the outlier
-dimensions, with their 95 % interval as a bar: whether the large one lies among the small ones or
-apart is the answer. The dashed line means no damage.
+One line per replacement. A small dot is one random choice of dimensions; the large dot is the
+outlier dimensions, with their 95 % interval as a bar. The question is whether the large dot is
+among the small ones or apart. The dashed line means no damage.
 """
 
 from __future__ import annotations

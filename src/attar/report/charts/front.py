@@ -1,8 +1,8 @@
-"""Error against size or latency, plan by plan: the Pareto front and the plan that was taken.
+"""Error against size or latency of bit-width plans: the Pareto front and the chosen plan.
 
-The error axis is logarithmic, since a bit less is four times the error; the cost axis is fitted to
-the plans. A line joins what single tensors add up to; marks of their own show what was measured
-with the whole plan carried out.
+The error axis is logarithmic, because one bit less is four times the error; the cost axis is fitted
+to the plans. A line shows the predicted error (the sum over single tensors); marks show the
+measured error of whole plans.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FLOAT_STRENGTH = 1.0
 
 
 def budget_pictures(budget: Budgeted) -> tuple[Picture, ...]:
-    """The front, and a map of who got how many bits."""
+    """The front, and a map of the bits of each tensor."""
     pictures: list[Picture] = []
     if any(_error_of(point) for point in budget.points):
         pictures.append(_front(budget))
@@ -69,7 +69,7 @@ def _front(budget: Budgeted) -> Picture:
 
 
 def _error_of(point: FrontPoint) -> float | None:
-    """What is drawn of a point: measured where it was, else predicted; nothing of an exact one."""
+    """Error of a point to draw: measured if available, otherwise predicted; None if it is zero."""
     return point.output_error or point.loss or None
 
 

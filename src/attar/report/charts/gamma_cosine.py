@@ -1,8 +1,7 @@
-"""What taking γ out of the norms does, norm by norm and, where values reach furthest, dimension by
-dimension.
+"""Charts of the effect of gamma migration, per norm, and per dimension for the most extreme norms.
 
-The problem: y and X' = y / γ live on different scales. The idea: whatever reaches is measured by
-its own median over the dimensions, so that 1 is an ordinary dimension in every bar.
+y and X' = y / γ have different scales. So each is divided by its own median over the dimensions,
+and 1 is an ordinary dimension in every bar.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""A table of strengths as cells that are the darker, the larger; one colour, so that it reads in
-light, in dark and in print.
+"""A heat map with darker cells for larger values, in one colour, so that it is readable in light
+and dark mode and in print.
 
-Columns are the model's depth, rows what is followed through it. A cell of strength 0 is left empty,
-one of full strength is opaque; a border is drawn around cells that count.
+Columns are the depth of the model; rows are followed through it. Cells of strength 0 are empty,
+cells of full strength opaque; relevant cells have a border.
 """
 
 from __future__ import annotations

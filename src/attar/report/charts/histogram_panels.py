@@ -1,8 +1,8 @@
-"""Histograms in panels under one another, one or two side by side, all on one scale.
+"""A grid of histograms with common axes.
 
-A line is one depth, a column one model; magnitudes grow to the right and counts upwards, both
-logarithmic, so that the handful of values that make an outlier stand as tall as they matter. Every
-panel of a picture has the same two scales: what looks larger is larger.
+Rows are depths, columns are one or two models. Magnitudes (horizontal) and counts (vertical) are
+logarithmic, so that a few outliers are visible. All panels have the same scales, so they can be
+compared.
 """
 
 from __future__ import annotations

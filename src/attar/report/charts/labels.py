@@ -1,14 +1,12 @@
-"""Names beside points, none over another: a place is tried next to its point, then ever farther
-out.
+"""Places labels next to points without overlap.
 
-The problem: five models within a few pixels, each with a name and an error bar. The idea: points
-are labelled from the most crowded to the least; for each, candidate places on rings around the
-point are scored by what they would cover, and the nearest one that covers no other label wins. Far
-places get a thin line back to their point. With room for all labels in the picture none ever
-overlaps another; only if the picture is full is the least overlap taken.
+Several models can be within a few pixels, each with a label and an error bar. Points are labelled
+from the most crowded to the least. Candidate positions on rings around a point are scored by what
+they cover, and the nearest one that covers no other label is used. Distant labels get a thin line
+to their point. Labels only overlap if the picture is full; then the smallest overlap is chosen.
 
-Widths are estimated (0.62 em a character, 1.05 em for East Asian wide ones), a little more than
-common sans-serif faces need, so that the promise holds whatever face the reader's system has.
+Text widths are estimated (0.62 em per character, 1.05 em for East Asian wide ones), slightly more
+than common sans-serif fonts need, so that it works with any font.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Quality against cost: every model a labelled point, its 95 % interval an error bar, a thin line
-from what it came from.
+"""Scatter plot of quality against cost: a labelled point per model, with its 95 % interval and a
+thin line from its parent.
 
-The cost axis starts at zero, because "half as long" should look like half; when costs span more
-than 30×, it is logarithmic instead and its title says so. The quality axis is fitted to the
-intervals: its ticks tell where it starts.
+The cost axis starts at zero, so that half the cost looks like half; if costs span more than a
+factor of 30, it is logarithmic, which is noted in its title. The quality axis is fitted to the
+intervals.
 """
 
 from __future__ import annotations

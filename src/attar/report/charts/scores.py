@@ -1,8 +1,8 @@
-"""The histogram of a selection's scores, and the numbers behind its slider.
+"""The histogram of a selection's scores, and the data of its slider.
 
-Unlike the other charts this one moves: a script shifts the cut. So it is drawn without Vega, in
-units of its bars, and stretched by the page; letters stand beside it as HTML. Where one cut parts
-all sources, the kept area is the whole one, clipped at the cut.
+Unlike the other charts, this one is interactive: a script moves the cut. So it is drawn without
+Vega, in units of its bars, and stretched by the page; text is HTML next to it. If one cut applies
+to all sources, the kept area is the whole area clipped at the cut.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Every seed of every method as a dot on one line a method, with the mean as a tick.
+"""Strip plot with one line per method and one dot per seed, with the mean as a tick.
 
-Bars of means hide what matters here: whether the dots of two methods lie apart or among each other.
-Dots of one seed have one colour, so that an eye can follow a lucky seed through all methods. The
-axis is fitted to the values: what is compared is small beside its distance from zero.
+Bars of means would hide whether the dots of two methods overlap. Dots of one seed have the same
+colour, so that a seed can be followed through all methods. The axis is fitted to the values,
+because differences are small compared with the distance from zero.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""A Vega-Lite chart as an inline SVG that follows the page's colours, reads as one image, and loads
-nothing.
+"""Renders a Vega-Lite chart as an inline SVG that uses the page's colours and loads nothing.
 
-vl-convert draws the chart with the Vega it carries, offline. Colours in a chart are CSS variables
-(`var(--ink)`), which pass through as they are, so one SVG serves light, dark and print. What is
-changed afterwards: the fixed size goes (CSS sets the width, the viewBox keeps the shape), the
-drawing gets one label for a screen reader and loses Vega's own roles, and a mark's description
-becomes a `<title>`, which browsers show on hover without any script.
+vl-convert renders the chart offline with its bundled Vega. Colours are CSS variables
+(`var(--ink)`), which are passed through, so one SVG works in light and dark mode and in print. The
+SVG is then modified: the fixed size is removed (CSS sets the width, the viewBox the aspect ratio),
+Vega's ARIA roles are replaced by one label for screen readers, and the description of a mark
+becomes a `<title>`, which browsers show as a tooltip without a script.
 """
 
 from __future__ import annotations

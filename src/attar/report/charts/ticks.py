@@ -1,7 +1,7 @@
-"""Ticks of a value axis: round numbers that the metric can reach, each with a label of its own.
+"""Ticks of a value axis: round numbers within the bounds of the metric, with distinct labels.
 
-Left to themselves, ticks follow the padded range and a fixed number of digits: accuracy then reads
-up to 102 %, and a loss between 0.6931 and 0.6934 has six ticks that all say 0.693.
+Vega's default ticks follow the padded range with a fixed number of digits: accuracy goes up to
+102 %, and a loss between 0.6931 and 0.6934 has six ticks labelled 0.693.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What an evaluation found about each class: how well it is found, what it is confused with, how
-far confidence can be trusted, and which answers changed on the way to the deployed model.
+"""Per-class results of an evaluation: precision and recall, confusions, calibration, and changed
+predictions.
 
-Tables over models have a column a model. Where one model must stand for all (confusion matrix,
-calibration, changed texts) it is the last one that runs in a deployment runtime, else the last one.
+Tables have one column per model. Confusion matrix, calibration and changed texts are shown for one
+model only: the last one in a deployment runtime, or else the last one.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The models an `evaluate` step measured, side by side; runs that differ in a seed as one family.
+"""Comparison of the models of an `evaluate` step; runs that differ only in the seed form a family.
 
-A family is the mean over runs that differ in their seed only; its interval is mean ± one standard
-deviation, and the page says so. Runs that differ in a setting stay apart: averaging them would hide
-what the sweep was made to show.
+A family has the mean over its runs, with mean ± one standard deviation as the interval, as noted on
+the page. Runs that differ in other settings are shown separately, because comparing them is the
+purpose of the sweep.
 """
 
 from __future__ import annotations

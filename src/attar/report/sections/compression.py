@@ -1,9 +1,8 @@
-"""What quantization did to each tensor, and what of it survives in the runtime.
+"""Quantization results per tensor, and results of the export.
 
-Sites are the tensors whose activations are quantized; the one with the lowest signal-to-error ratio
-comes first, because it is where the loss is. Exports show how near the deployed model is to the
-simulated one (parity) and how many matrix multiplications really run in int8 (fusion audit), with
-the reason for each that does not.
+Sites are the activation tensors that are quantized; those with the lowest SQNR come first, because
+they cause most of the loss. Exports show the agreement of the deployed with the simulated model
+(parity) and how many matrix products run in int8 (fusion audit), with the reasons for the others.
 """
 
 from __future__ import annotations

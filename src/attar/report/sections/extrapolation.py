@@ -1,5 +1,4 @@
-"""Power laws fitted to the losses of training runs: their constants, and what they say of budgets
-beyond the runs."""
+"""Power laws fitted to the losses of training runs: constants and extrapolated losses."""
 
 from __future__ import annotations
 

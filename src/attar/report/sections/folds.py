@@ -1,4 +1,4 @@
-"""Folded models: what each part costs before and after, and how far the answers moved."""
+"""Folded models: cost of each part before and after, and the change of the outputs."""
 
 from __future__ import annotations
 

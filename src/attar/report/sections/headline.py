@@ -1,10 +1,9 @@
-"""What was made and how good it is: a verdict, one sentence computed from the results, and a few
-tiles.
+"""The summary of the report: a verdict, a sentence generated from the results, and a few tiles.
 
-The sentence compares two models: the baseline (the first float model measured) and the *product*,
-which is the deployed model to take (`verdict.fitting`); without a deployed one, the last model
-measured. Sentence and tiles have the same figures. That a difference is real, or that none was
-measurable, is said only where the evaluation's paired interval says so.
+The sentence compares two models: the baseline (the first float model) and the *product*, which is
+the deployed model to use (`verdict.fitting`), or the last model if none is deployed. Sentence and
+tiles have the same figures. A difference is called real, or not measurable, only according to the
+evaluation's paired interval.
 """
 
 from __future__ import annotations

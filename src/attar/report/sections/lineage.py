@@ -1,8 +1,8 @@
-"""What was made from what: every model step hangs below the model it started from.
+"""The lineage of models: each is a child of the model that it started from.
 
 A model has one parent (`model = …` in its step), so the steps form trees whose roots are weights
-from outside the recipe. The teacher of a distillation is a second arrow; it is said in words on the
-student's own line. The runs of a sweep are one node.
+from outside the recipe. The teacher of a distillation is mentioned on the student's line. All runs
+of a sweep are one node.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What an evaluation wrote about each model, as records, with ratios to the first float model.
+"""Results of an evaluation for each model, as records, with ratios to the first float model.
 
-Ratios are taken within one evaluation: models that were timed together took turns on the same
-machine, so a busy moment hit both sides of the ratio. Where the evaluation gives the median of the
-paired rounds, that is the ratio; else it is that of the two p50.
+Ratios are computed within one evaluation: its models were timed in turns on the same machine, so
+other load affected both. The ratio is the median over paired rounds if available, otherwise the
+ratio of the two p50.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What a budget of bits bought: the front of size or latency against error, and who got the bits.
+"""Mixed-precision results: the Pareto front of size or latency and error, and the bits per tensor.
 
-The front is written by the quantize step; a point's `loss` is what single tensors cost, added up,
-and its `output_error` that of the model with the whole plan carried out, where it was measured.
+The front is from the quantize step. The `loss` of a point is the sum of the tensors'
+sensitivities; its `output_error` is that of the model quantized by the whole plan, if measured.
 """
 
 from __future__ import annotations

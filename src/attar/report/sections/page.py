@@ -1,5 +1,5 @@
-"""The whole report as data: each section in reading order. report.json is this, the page and the
-Markdown draw it."""
+"""The whole report as data, with sections in reading order. report.json contains it; the HTML and
+Markdown versions are rendered from it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""What each part of the measured models costs, and the stages of writing: how long a text takes to
-read, and each token after it.
+"""Cost of each part of the evaluated models, and the latency of prefill and decoding steps.
 
-Models of equal parts, such as the runs of a seed sweep, share a row. The stages of a family are the
-mean over its runs.
+Models with equal parts, such as the runs of a seed sweep, share a row. The latencies of a family
+are the mean over its runs.
 """
 
 from __future__ import annotations

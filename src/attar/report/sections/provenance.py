@@ -1,5 +1,5 @@
-"""Where every figure comes from: steps with their keys, time and memory; data with what was set
-aside; versions; machine."""
+"""Provenance of all results: steps with keys, time and memory; data with rows that were set aside;
+versions; machine."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""How methods compare at equal FLOPs: their losses in training, where one overtakes the first, and
-how much of the gap to a teacher each closes. Measured by an extrapolate step of several models.
+"""Comparison of methods at equal FLOPs, from an extrapolate step with several models: training
+losses, crossings with the first method, and the recovered share of the gap to a teacher.
 
-Intervals of the curves are over seeds, or blocks of one run's evaluations. Where evaluate steps of
-the same run judge the methods, what they found at the ends of the curves stands beside: bits per
-byte of held-out text, with an interval over its passages, and the zero-shot average over its rows.
+Intervals of the curves are over seeds, or over blocks of one run's evaluations. If evaluate steps
+of the same run include the methods, their results for the final models are shown too: bits per byte
+of held-out text, with an interval over passages, and the zero-shot average over rows.
 """
 
 from __future__ import annotations

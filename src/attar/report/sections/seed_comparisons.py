@@ -1,17 +1,16 @@
-"""Methods held against each other over the seeds of a sweep: which one is better, and is it chance?
+"""Comparison of methods over the seeds of a sweep.
 
-Runs of two methods with the same seed are a pair (`numerics.paired`). The first method that was run
-over seeds is what all others are compared with. Every metric of an evaluation has its own
-comparison; where the same methods were evaluated on several data sets, one more is made of the
-mean over them, seed by seed, by the first metric of each. This decides for the page, for sweep.json
-and for the lines at the end of a run alike.
+Runs of two methods with the same seed form a pair (`numerics.paired`). All methods are compared
+with the first one, for every metric of an evaluation. If the same methods were evaluated on several
+datasets, their mean over datasets is also compared, per seed, by the first metric of each dataset.
+The result is used in the report, in sweep.json and in the final output of a run.
 
     no difference was found between eofd and hidden over 5 seeds (eofd minus hidden: 0.4 points,
     95 % interval −0.1 to 0.9, higher in 4 of 5, p = 0.125).
 
-A seed is found in a copy's name: `student@seed=1` is seed 1 of `student`, and in a sweep over data
-`student@data=sst2,seed=1` is the same method on sst2. Models without a seed (a teacher that all
-share) are not part of it.
+The seed is part of a copy's name: `student@seed=1` is seed 1 of `student`, and in a sweep over data
+`student@data=sst2,seed=1` is the same method on sst2. Models without a seed (a shared teacher) are
+not included.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""READY or NOT READY and why, which model to deploy, and what to try next where a gate was missed.
+"""The verdict (READY or NOT READY), the model to deploy, and advice if a gate is missed.
 
-The verdict is that of the recipe's gates; a model that answers no better than one constant answer
-is never ready. What to try follows from where the quality is lost: the models behind the judged
-one were measured too, so the step that lost most is known, and its settings can be changed.
+The verdict follows from the recipe's gates; a model that is no better than a constant prediction is
+never ready. Advice follows from where quality is lost: the ancestors of the model were evaluated
+too, so the step with the largest loss is known, and its settings are suggested.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ GATE_EXAMPLE = (
     "max_drop = 0.01"
 )
 MOST_TRIES = 3
-"""Of one gate: the first ones are those that help most often."""
+"""Maximum number of suggestions per gate; those that help most often come first."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The first words of the page."""
+    """The verdict at the top of the page."""
 
     word: Literal["READY", "NOT READY", "NOT JUDGED"]
     reasons: tuple[str, ...]
@@ -59,7 +59,7 @@ def _meets(row: ModelRow, gates: Sequence[Gate]) -> bool:
 
 
 def choice(comparison: Comparison, gates: Sequence[Gate]) -> str:
-    """Which deployed model to take, and why; "" where none was measured."""
+    """Which deployed model to use, and why; "" if none was evaluated."""
     rows = fitting(comparison, gates)
     if not rows:
         return ""
@@ -93,7 +93,7 @@ def verdict_of(
     comparison: Comparison | None = None,
     product: ModelRow | None = None,
 ) -> Verdict:
-    """Ready only where every gate is met."""
+    """The verdict; READY only if every gate is met."""
     useless = [
         f"{row.name} is no better than a constant prediction"
         for row in (product,)
@@ -131,7 +131,7 @@ def _without_gates(comparison: Comparison | None, product: ModelRow | None) -> s
 
 @dataclass(frozen=True)
 class Loss:
-    """What one step of a chain of models lost."""
+    """The loss of quality of one step in a chain of models."""
 
     step: Made
     before: str
@@ -141,7 +141,7 @@ class Loss:
 def worst_loss(
     model: str, metric: str, made: Sequence[Made], comparison: Comparison
 ) -> Loss | None:
-    """The step behind a model that lost most against the measured model before it."""
+    """The step in a model's ancestry with the largest loss relative to the previous model."""
     chain = list(reversed(ancestors(model, made)))
     if chain and isinstance(teacher := chain[0].settings.get("teacher"), str):
         chain = [step for step in made if step.name == teacher] + chain
@@ -160,7 +160,7 @@ def worst_loss(
 
 
 def tries(gate: Gate, made: Sequence[Made], comparison: Comparison | None) -> list[str]:
-    """What to try next where a gate was missed; [] where nothing is known to help."""
+    """Suggestions for a missed gate; [] if there are none."""
     words = gate.metric.split(".")
     chain = next((found for word in words[1:] if (found := ancestors(word, made))), [])
     if not chain:
@@ -183,7 +183,7 @@ def _to_try(step: Made) -> str:
 
 
 def settings_to_try(step: Made) -> list[str]:
-    """Settings of a step that may keep more quality, as TOML with a reason, the best first."""
+    """Settings of a step that may preserve more quality, as TOML with a reason, best first."""
     has = step.settings
     if step.run == "quantize":
         return _of_quantize(has)

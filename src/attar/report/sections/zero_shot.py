@@ -1,5 +1,4 @@
-"""Language models on zero-shot tasks: accuracy by task, with intervals, beside what guessing
-scores."""
+"""Zero-shot results of language models: accuracy per task, with intervals and chance level."""
 
 from __future__ import annotations
 

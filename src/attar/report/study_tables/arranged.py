@@ -1,5 +1,5 @@
-"""What a study's table on the page is made of (`Column`, `Layout`), and rows and columns that its
-artifact does not hold: names of places, one column a block.
+"""Building blocks of study tables (`Column`, `Layout`), and derived rows and columns, such as names
+of places, or one column per block.
 """
 
 from __future__ import annotations

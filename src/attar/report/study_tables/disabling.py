@@ -1,4 +1,4 @@
-"""The tables of the study `disabling`: damages in points, or in the unit of a language metric."""
+"""Tables of the study `disabling`: damage in points, or in the unit of a language metric."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The literal tables of studies: what each is called, and which of its figures are shown how."""
+"""Layouts of the studies' tables: titles, columns and formats."""
 
 from __future__ import annotations
 
