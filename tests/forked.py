@@ -152,6 +152,7 @@ def _server() -> Path:
     address = Path(folder) / "socket"
     command, quiet = [sys.executable, __file__, str(address)], subprocess.DEVNULL
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    environment["ORT_DISABLE_TELEMETRY"] = "1"  # its thread would be joined behind a fork: abort
     server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=quiet, env=environment)
     SERVERS.append(server)
     assert server.stdin is not None
