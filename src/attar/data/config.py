@@ -13,7 +13,7 @@ from attar.tasks.table import CAUSAL_LM, CLASSIFICATION, KINDS, Kind, Objective
 GlueTask = Literal["cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte", "wnli"]
 NO_DELIMITERS = "\"'\r\n\0"
 MAX_ROW_KIB = 512
-"""Longer rows are set aside; about a hundred times the text that an encoder reads in 512 tokens."""
+"""Longer rows are set aside; this is over a hundred times the text in 512 tokens."""
 MAX_DOCUMENT_KIB = 2**14
 """The limit if each file is a row; few books are longer."""
 SummarizationTask = Literal["cnn_dailymail", "xsum"]

@@ -4,7 +4,7 @@ The tokens are those of lm-evaluation-harness, so that log-likelihoods can be co
 
     spaces at the end of the context belong to the continuation
     context tokens        tokens of the context alone, with the tokenizer's own special tokens
-    continuation tokens   tokens of context + continuation, without as many as the context has
+    continuation tokens   tokens of context + continuation after the number that the context has
     model input           both, without the last token; long inputs are truncated at the beginning
 
 Source: lm-evaluation-harness 0.4.13, `api/model.py` and `models/huggingface.py`.

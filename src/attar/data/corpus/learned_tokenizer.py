@@ -37,8 +37,8 @@ from attar.transformers_tokenizer import OLD_BACKEND_CLASS, SETTINGS_FILE
 LEAST_COUNT = 2
 """Pairs that occur less often are not merged."""
 LEAST_DOCUMENTS = 16
-"""A sample has at least this many documents: one contributes at most this fraction of
-`max_bytes`."""
+"""A sample has at least this many documents, because each contributes at most `max_bytes` divided
+by this."""
 HASH = "tokenizer"
 """Hash salt of the sample, so that it is independent of the validation split and the reserved
 part."""
