@@ -1,18 +1,18 @@
-"""How much more one intervention harms than others of the same size.
+"""Compares the damage of an intervention with that of random interventions of the same size.
 
-"Ten times the damage" divides two differences, each of them noisy, and the lower one is near zero
-whenever the comparison is a good one (random dimensions should not matter): the ratio then has no
-finite upper end. So rows and random choices are drawn again together, and a resample in which the
-null does no damage counts as an infinite ratio.
+A ratio of damages divides two noisy differences, and the denominator is near zero if random
+dimensions do not matter, as expected; the interval then has no finite upper end. So rows and random
+choices are resampled together, and a resample in which the null does no damage gives an infinite
+ratio.
 
-    damage(x) = full − disabled(x)         (the other way round where lower is better)
+    damage(x) = full − disabled(x)         (negated if lower is better)
     ratio_r   = damage_r(outlier) / mean_s damage_r(null_s)
                                             rows and choices s drawn with replacement
     ratio_r   = +∞ if the null's mean damage is ≤ 0 and the outliers' is > 0, −∞ if both are ≤ 0
 
-`excess`, the difference of the two damages, has an interval whatever the null does. The p-value is
-that of a permutation test, with the choice itself counted among the choices: (1 + choices that
-damage at least as much) / (1 + choices); S choices can never give less than 1 / (S + 1).
+`excess`, the difference of the two damages, always has a finite interval. The p-value is that of a
+permutation test that includes the intervention itself: (1 + choices with at least as much damage) /
+(1 + choices). The smallest possible p is 1 / (S + 1).
 
 Left out: Fieller's interval, which assumes that the damages are normal.
 Letters: R resamples · S random choices.
@@ -31,10 +31,10 @@ from attar.numerics.statistics import LEVEL, Bootstrapped, Difference, Floats, p
 
 @dataclass(frozen=True)
 class Ratio:
-    """A quotient of two damages with its interval."""
+    """The ratio of two damages, with its interval."""
 
     value: float | None
-    """None: the null does no damage, so there is nothing to divide by."""
+    """None if the null does no damage."""
     low: float
     """−∞: the outliers may do no damage either; +∞: the null never does any."""
     high: float
@@ -43,16 +43,16 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Damage:
-    """What an intervention costs, and random ones like it."""
+    """Damage of an intervention and of random interventions."""
 
     outlier: Difference
     null: Difference
-    """Of the mean over the random choices; its interval speaks for rows and choices."""
+    """Mean damage of the random choices, with an interval over rows and choices."""
     excess: Difference
     """outlier − null."""
     ratio: Ratio
     as_bad: int
-    """Random choices that damage at least as much."""
+    """Number of random choices with at least as much damage."""
     choices: int
 
     @property
@@ -66,10 +66,10 @@ def damages(
     """Compare an intervention with random ones on the same rows.
 
     Args:
-        full: nothing disabled.
-        seed: of the draws of the random choices.
+        full: the metric with nothing disabled.
+        seed: seed for resampling the random choices.
     Raises:
-        ValueError: they were not bootstrapped together, or there is no random choice.
+        ValueError: the metrics were not bootstrapped together, or there are no random choices.
     """
     if not nulls or any(one.draw != full.draw for one in (outlier, *nulls)):
         raise ValueError("a damage needs at least one random choice, all on the same draws of rows")
@@ -89,13 +89,13 @@ def damages(
 
 
 def damage_of(full: Bootstrapped, disabled: Bootstrapped) -> Difference:
-    """What one intervention costs on the same rows; above 0, it harms."""
+    """Damage of one intervention on the same rows; positive if it is harmful."""
     value, resampled = _harm(full, disabled)
     return Difference(value, *percentiles(resampled), full.draw[1])
 
 
 def standard_error(one: Bootstrapped) -> float:
-    """Of a metric, by resampling its rows."""
+    """Bootstrap standard error of a metric."""
     return float(one.resampled.std(ddof=1))
 
 
@@ -106,7 +106,7 @@ def _harm(full: Bootstrapped, disabled: Bootstrapped) -> tuple[float, Floats]:
 
 
 def _mean_of_drawn(null_RS: Floats, seed: int) -> Floats:
-    """Mean over choices drawn again in every resample of the rows, (R,)."""
+    """Mean over resampled choices, drawn separately in every resample of the rows, (R,)."""
     resamples, choices = null_RS.shape
     drawn = np.random.default_rng(seed).integers(0, choices, size=(resamples, choices))
     return np.take_along_axis(null_RS, drawn, axis=1).mean(axis=1)
@@ -115,6 +115,6 @@ def _mean_of_drawn(null_RS: Floats, seed: int) -> Floats:
 def _ratio(harm: float, null: float, harm_R: Floats, null_R: Floats) -> Ratio:
     unbounded = np.where(harm_R > 0, np.inf, -np.inf)
     ratios = np.divide(harm_R, null_R, out=unbounded, where=null_R > 0)
-    # a quantile that is one of the values: between two infinities there is nothing to interpolate
+    # no interpolation, which is undefined between infinities
     low, high = np.quantile(ratios, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="inverted_cdf")
     return Ratio(harm / null if null > 0 else None, float(low), float(high))

@@ -1,21 +1,20 @@
-"""A token's distribution over a vocabulary in about ninety bytes.
+"""Stores a token's distribution over a vocabulary in about ninety bytes.
 
-The problem: a teacher's distribution over V = 49,152 words takes 4·V = 197 kB a token. What a
-student needs of it is the k most likely ids with their probabilities, and something for the tail
-(`attar.numerics.sparse_distributions` says what). The idea: every field has a fixed width, so that
-tokens are rows of a matrix of bytes, any of them is read alone, and all of a batch are decoded by a
-few array operations.
+A teacher's distribution over V = 49,152 ids takes 4·V = 197 kB per token. A student only needs the
+k most likely ids with their probabilities, and a representation of the tail
+(`attar.numerics.sparse_distributions`). All fields have a fixed width, so that tokens are rows of a
+byte matrix with random access, and a batch is decoded by a few array operations.
 
     exact ids       Elias–Fano: n sorted ids below V take n·l low bits, l = ⌊log₂ V/n⌋, and
                     n + ⌊(V − 1)/2^l⌋ bits with a one for each high part, in unary
-    drawn ids       the same; an id may occur more than once
-    log p           `bits` a value: log p = log p_max − range · level / top level
-    range           float16;  tail's mass and Σ p log p: float32
+    drawn ids       the same; an id can occur more than once
+    log p           `bits` per value: log p = log p_max − range · level / top level
+    range           float16;  mass of the tail and Σ p log p: float32
 
-k = 32, m = 8, V = 49,152: 50 + 14.5 + 20 + 10 = 95 bytes. A set of 32 ids has 381 bits, Elias–Fano
-spends 399. Decoded probabilities are scaled to 1 minus the tail's mass, so that they always are a
-distribution. Left out: levels that are closer together near the top (of SmolLM2's distributions on
-novels, equal steps lose least); coding by the ids' frequencies, which has no fixed width.
+k = 32, m = 8, V = 49,152: 50 + 14.5 + 20 + 10 = 95 bytes. A set of 32 ids has 381 bits of
+information, Elias–Fano uses 399. Decoded probabilities are normalized to 1 minus the mass of the
+tail. Left out: levels with smaller steps near the top (for SmolLM2's distributions on novels, equal
+steps are best), and frequency-based coding, which has no fixed width.
 
 Letters: N tokens · V vocabulary · k exact ids · m draws · R bytes of a token.
 """
@@ -30,35 +29,36 @@ from jaxtyping import Float, Int, UInt8
 from numpy.typing import NDArray
 
 BITS = 5
-"""Of a log-probability."""
+"""Bits per log-probability."""
 LARGEST_RANGE = 60.0
-"""Nats below the most likely id; what lies deeper has a mass of 1e-26 and is stored there."""
+"""Maximum range in nats below the most likely id. Lower values, with a mass of 1e-26, are clipped.
+"""
 DECODED_AT_ONCE = 256
-"""Tokens whose bits, a byte each, stay in the processor's cache."""
+"""Number of tokens decoded at once; their bits, one byte each, fit in the processor's cache."""
 
 
 @dataclass(frozen=True)
 class Records:
-    """What is stored of N tokens."""
+    """The stored data of N tokens."""
 
     ids: Int[NDArray[np.int64], "N k"]
-    """The most likely ids, rising."""
+    """The most likely ids, in ascending order."""
     log_p: Float[NDArray[np.float32], "N k"]
-    """In nats; exp sums to 1 − tail."""
+    """Log-probabilities in nats; the probabilities sum to 1 − tail."""
     tail: Float[NDArray[np.float32], " N"]
     """Mass of all other ids."""
     draws: Int[NDArray[np.int64], "N m"]
-    """Ids drawn from the tail, rising; each stands for tail / m."""
+    """Ids drawn from the tail, in ascending order; each has the mass tail / m."""
     constant: Float[NDArray[np.float32], " N"]
     """Σ p log p over all ids, in nats."""
 
 
 @dataclass(frozen=True)
 class Codec:
-    """The fixed-width form of `Records`.
+    """Fixed-width encoding of `Records`.
 
     Args:
-        columns: V; every id is below it.
+        columns: V; ids are below it.
         exact: k, at most V.
     """
 
@@ -69,11 +69,11 @@ class Codec:
 
     @property
     def record_bytes(self) -> int:
-        """R."""
+        """Bytes per token, R."""
         return self._bit_bytes + 2 + 4 + 4
 
     def encode(self, records: Records) -> UInt8[NDArray[np.uint8], "N R"]:
-        """Pack tokens; ids are kept exactly, log-probabilities to `bits`."""
+        """Pack tokens; ids are exact, log-probabilities are rounded to `bits`."""
         depth = records.log_p.max(1, keepdims=True, initial=-np.inf) - records.log_p
         depth = np.minimum(depth, LARGEST_RANGE)
         wide = depth.max(1, initial=0).astype("<f2")
@@ -96,7 +96,7 @@ class Codec:
         """Unpack tokens.
 
         Raises:
-            ValueError: the bytes are not those of tokens; of damage, this finds some only.
+            ValueError: the bytes are invalid; not all damage is detected.
         """
         size, names = DECODED_AT_ONCE, [field.name for field in fields(Records)]
         begins = range(0, max(len(packed), 1), size)
@@ -112,7 +112,7 @@ class Codec:
         last = ends[1] + self.exact * self.bits
         levels = _values_of(bits[:, ends[1] : last], self.bits, self.exact)
         depth = wide[:, None] * (levels / np.float32(self._top))
-        # exp(−depth) is at least 1 in sum, at the most likely id
+        # the sum of exp(−depth) is at least 1, because of the most likely id
         head = np.maximum(1 - tail, np.finfo(np.float32).tiny)
         scale = np.log(head) - np.log(np.exp(-depth).sum(1))
         return Records(ids, scale[:, None] - depth, tail, draws, constant)
@@ -135,7 +135,7 @@ class Codec:
             at += size
         wide, tail, constant = found
         is_sound = (wide >= 0) & (tail >= 0) & (tail <= 1.0001) & (constant <= 0.0001)
-        if not is_sound.all():  # also where one is NaN
+        if not is_sound.all():  # also false for NaN
             raise ValueError(f"{int((~is_sound).sum())} tokens have an impossible mass or range")
         return wide, tail, constant
 
@@ -169,7 +169,7 @@ def _low_bits(count: int, columns: int) -> int:
 
 
 def _id_bits(count: int, columns: int) -> int:
-    """That `count` sorted ids below `columns` take."""
+    """Number of bits for `count` sorted ids below `columns`."""
     if count == 0:
         return 0
     low_bits = _low_bits(count, columns)
@@ -183,6 +183,6 @@ def _bits_of(values: NDArray[np.int64], bits: int) -> NDArray[np.bool_]:
 
 
 def _values_of(bits: NDArray[np.uint8], width: int, count: int) -> NDArray[np.float32]:
-    """The inverse, as float32, which is exact below 2^24 and multiplied much faster."""
+    """The inverse of `_bits_of`, as float32, which is exact below 2^24 and much faster."""
     powers = np.exp2(np.arange(width, dtype=np.float32))
     return bits.reshape(len(bits), count, width).astype(np.float32) @ powers

@@ -1,14 +1,13 @@
-"""How well what belongs to a query is found: recall, reciprocal rank and nDCG at a cut-off k.
+"""Retrieval metrics: recall, reciprocal rank and nDCG at a cut-off k.
 
-    rank of a candidate  = its place in the order of the scores              1 is the best
+    rank of a candidate  = its position when sorted by score                 1 is the best
     recall@k             = relevant candidates of rank ≤ k / relevant candidates
     mrr@k                = 1 / the best rank of a relevant candidate; 0 beyond k
     ndcg@k               = Σ_{rank ≤ k} gain / log₂(1 + rank)  /  the same of the ideal order
 
-Each is a number per query, 0..1, and its mean over queries is reported; intervals are drawn over
-queries. Ties count against the model: of all orders of equal scores the worst is taken, so that one
-that gives every candidate the same score finds nothing, where the order of a file would decide
-otherwise.
+Each metric has a value per query, 0..1. The mean over queries is reported, with intervals over
+queries. Ties count against the model: equal scores are sorted in the worst order, so that a model
+that gives all candidates the same score finds nothing, whatever the order of the file.
 
 Source: Järvelin and Kekäläinen 2002, "Cumulated gain-based evaluation of IR techniques", with
 linear gains as in trec_eval. Q queries, P candidates, M relevant (query, candidate) pairs.
@@ -24,10 +23,9 @@ from attar.numerics.metric_names import RANKING
 
 Floats = NDArray[np.float64]
 QUERIES_AT_ONCE = 256
-"""Rows of scores in memory."""
+"""Number of rows of scores in memory."""
 DECIMALS = 6
-"""Of a cosine; float32 products of equal vectors differ in the seventh, by where in the matrix they
-stand."""
+"""Decimals of a cosine; float32 products of equal vectors can differ in the seventh decimal."""
 
 
 def ranks_of_pairs(
@@ -36,11 +34,11 @@ def ranks_of_pairs(
     query_M: NDArray[np.int64],
     passage_M: NDArray[np.int64],
 ) -> NDArray[np.int64]:
-    """How many passages have at least the cosine with the pair's query that its own has, (M,).
+    """Rank of each pair's passage among all passages, by cosine with the query, (M,).
 
     Args:
         queries_QD, passages_PD: unit vectors.
-        query_M, passage_M: the rows of a pair.
+        query_M, passage_M: row indices of each pair.
 
     Example:
         >>> rows, vectors = np.array([0, 1]), np.eye(2, dtype=np.float32)
@@ -61,7 +59,7 @@ def ranks_of_pairs(
 
 
 def ranks_in_groups(scores_N: Floats, group_N: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many rows of its group have at least the score of each row, (N,).
+    """Rank of each row within its group (number of rows with at least its score), (N,).
 
     Example:
         >>> ranks_in_groups(np.array([0.5, 0.9, 0.5, 0.1]), np.array([0, 0, 0, 1])).tolist()
@@ -79,12 +77,12 @@ def ranks_in_groups(scores_N: Floats, group_N: NDArray[np.int64]) -> NDArray[np.
 def ranking_scores(
     rank_M: NDArray[np.int64], gain_M: Floats, query_M: NDArray[np.int64], num_queries: int
 ) -> dict[str, Floats]:
-    """Each metric of `metric_names.RANKING` for each query, (Q,); 0 where nothing is relevant.
+    """Compute the metrics `metric_names.RANKING` for each query, (Q,); 0 if nothing is relevant.
 
     Args:
-        rank_M: how many candidates of the query have at least the score of each that is given;
-            candidates without gain may be left out.
-        gain_M: 0: not relevant.
+        rank_M: rank of each given candidate among all candidates of its query; candidates without
+            gain can be left out.
+        gain_M: relevance; 0: not relevant.
 
     Example:
         >>> found = ranking_scores(np.array([1, 3]), np.ones(2), np.array([0, 1]), 2)
@@ -95,7 +93,9 @@ def ranking_scores(
     """
     is_relevant = gain_M > 0
     rank_M, gain_M, query_M = rank_M[is_relevant], gain_M[is_relevant], query_M[is_relevant]
-    rank_M = rank_M + 1 - _places(gain_M, query_M, rank_M)  # of equals, the best one comes last
+    rank_M = (
+        rank_M + 1 - _places(gain_M, query_M, rank_M)
+    )  # among ties, the most relevant comes last
     relevant_Q = np.bincount(query_M, minlength=num_queries)
     found: dict[str, Floats] = {}
     for name in RANKING:
@@ -119,16 +119,16 @@ def ranking_scores(
 def order_scores(
     scores_N: NDArray[np.floating], relevance_N: NDArray[np.floating], query_N: NDArray[np.int64]
 ) -> dict[str, Floats]:
-    """Each metric for each query, of candidates that are put into an order by their scores.
+    """Compute the metrics for each query, for candidates that are ranked by their scores.
 
-    Queries without a right candidate are left out, as in sentence-transformers: they are 0 for
-    every model, and would tell of the data alone.
+    Queries without a relevant candidate are left out, as in sentence-transformers, because their
+    metrics are 0 for every model.
 
     Args:
-        relevance_N: above 0 for a right candidate.
-        query_N: numbers of the candidates' queries, 0 to Q − 1.
+        relevance_N: above 0 for a relevant candidate.
+        query_N: index of each candidate's query, 0 to Q − 1.
     Raises:
-        DataError: no query has a right candidate.
+        DataError: no query has a relevant candidate.
 
     Example:
         >>> found = order_scores(np.array([2.0, 1.0]), np.array([0.0, 1.0]), np.array([0, 0]))
@@ -148,8 +148,8 @@ def order_scores(
 
 
 def _places(gain_M: Floats, *same: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Place of each relevant candidate, from 1, where those of more gain stand before those of
-    less, among those that have the same of everything in `same`.
+    """Position (from 1) of each candidate by decreasing gain, among those with equal values in all
+    arrays of `same`.
     """
     order = np.lexsort((-gain_M, *same))
     opens = np.ones(len(order), dtype=np.bool_)

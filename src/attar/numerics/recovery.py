@@ -1,12 +1,11 @@
-"""Where one method's loss curve overtakes another's, and how much of a gap a method closes.
+"""Crossing of two loss curves, and the share of a gap that a method recovers.
 
     d(C) = L_A(C) − L_B(C)          B is ahead where d > 0
 
-Curves are joined by straight lines over log C, and looked at where both have been measured. What
-counts is the last change of sign: whoever is ahead after it stays ahead. An interval comes from
-resamples of both curves. One in which the same method leads from the first budget on has crossed
-before it, one in which the other leads at the end has not crossed yet; so an end of the interval
-may lie outside what was measured (None).
+Curves are interpolated linearly in log C over their common range. The crossing is the last change
+of sign. Its interval is from resamples of both curves. In a resample, the same method may lead from
+the first budget on (it has crossed before), or the other one may lead at the end (it has not
+crossed yet), so an end of the interval can be outside the measured range (None).
 """
 
 from __future__ import annotations
@@ -24,21 +23,21 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Crossing:
-    """How two curves lie to each other."""
+    """Comparison of two curves."""
 
     leads: bool
-    """B is ahead at the largest common budget."""
+    """Whether B is ahead at the largest common budget."""
     compute: float | None
-    """Where the leader at the end went ahead for good; None: it was ahead throughout."""
+    """Budget from which the final leader stays ahead; None if it was always ahead."""
     low: float | None
     high: float | None
-    """95 % interval; None: before the first budget, or not before the last."""
+    """Ends of the 95 % interval; None: before the first budget, or after the last."""
     share: float
-    """Of the resamples, in which the same method is ahead at the end."""
+    """Share of resamples in which the same method is ahead at the end."""
 
 
 def interpolated(compute: ArrayLike, losses: ArrayLike, at: ArrayLike) -> Floats:
-    """Losses between measured points, by straight lines over log compute.
+    """Interpolate losses linearly in log compute.
 
     Example:
         >>> interpolated([1, 100], [3.0, 1.0], [10]).tolist()
@@ -48,19 +47,19 @@ def interpolated(compute: ArrayLike, losses: ArrayLike, at: ArrayLike) -> Floats
 
 
 def seed_weights(seeds: int, resamples: int, seed: int) -> Floats:
-    """Weights of seeds in a mean: equal ones first, then those of resamples with replacement, a row
-    each."""
+    """Weights of seeds in a mean: the first row is equal weights, the others are resamples with
+    replacement."""
     equal = np.full(seeds, 1 / seeds)
     drawn = np.random.default_rng(seed).multinomial(seeds, equal, resamples) / seeds
     return np.concatenate([equal[None], drawn])
 
 
 def crossing(compute: Sequence[float] | Floats, ahead: Floats) -> Crossing:
-    """The last change of the lead.
+    """Find the last change of the lead.
 
     Args:
         compute: common budgets, in ascending order.
-        ahead: L_A − L_B at each of them; the first row as measured, the others of resamples.
+        ahead: L_A − L_B at these budgets; the first row as measured, the others are resamples.
 
     Example:
         >>> found = crossing([1, 10, 100], np.array([[-1.0, -1.0, 1.0], [-2.0, 1.0, 1.0]]))
@@ -82,7 +81,7 @@ def crossing(compute: Sequence[float] | Floats, ahead: Floats) -> Crossing:
 
 
 def _last_change(logs: Floats, row: Floats) -> float:
-    """Where a row becomes positive for good; −inf: it is throughout, inf: it is not at its end."""
+    """Where a row becomes positive for the last time; −inf: always, inf: not at the end."""
     behind = np.flatnonzero(row <= 0)
     if not len(behind):
         return -np.inf
@@ -101,7 +100,7 @@ def recovered(baseline: Floats, method: Floats, teacher: float) -> Interval:
     """Share of the gap between a baseline and its teacher that a method closes.
 
     Args:
-        baseline, method: losses at the end; the first as measured, the others of resamples.
+        baseline, method: final losses; the first as measured, the others are resamples.
 
     Example:
         >>> recovered(np.array([3.0, 3.0]), np.array([2.5, 2.5]), 2.0).value

@@ -1,12 +1,12 @@
-"""ROUGE: how many words and word pairs of a reference a written text has, and in which order.
+"""ROUGE: overlap of words and word pairs between a generated text and a reference.
 
     rouge1, rouge2   F1 of shared words, and of shared pairs of neighbours
     rougeL           F1 of the longest common subsequence of words
 
-Words are lower-case runs of letters and digits, stemmed by Porter's rules: the published figures'
-setting. Computed by Google's `rouge-score`, the package behind them; measured 3.8 ms a pair of 80
-words on one core. Left out: rougeLsum (the same by sentences), and bootstrap intervals of the
-package, because ours are paired.
+Words are lower-case runs of letters and digits with Porter stemming, as in published results.
+Computed by Google's `rouge-score`, which published results use; measured 3.8 ms per pair of 80
+words on one core. Left out: rougeLsum (per sentence), and the package's bootstrap intervals,
+because ours are paired.
 
 Source: Lin, ROUGE: A Package for Automatic Evaluation of Summaries (2004).
 """

@@ -1,10 +1,9 @@
-"""The k largest of very many numbers, exactly, in constant memory.
+"""Selects the k largest of very many numbers, exactly, in constant memory.
 
-The problem: 10⁸ scores lie in files, and sorting them takes gigabytes. The idea: read as an
-unsigned integer with its sign handled, a float32 orders as the number does. One pass counts the
-upper sixteen bits of all, which finds the 65,536 neighbours among which the k-th largest lies; a
-second pass counts their lower sixteen bits, which finds it. Equal numbers are distinguished by
-their index.
+Sorting 10⁸ scores from files would take gigabytes. But the bits of a float32, mapped to an unsigned
+integer, have the same order as the number. One pass counts the upper sixteen bits, which gives the
+bucket of the k-th largest; a second pass counts the lower sixteen bits within that bucket, which
+gives the number. Ties are broken by index.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ from numpy.typing import NDArray
 HALF = 16
 BUCKETS = 2**HALF
 AT_ONCE = 2**18
-"""Numbers looked at together."""
+"""Number of values processed at a time."""
 Parts = Callable[[], Iterable[NDArray[np.float32]]]
-"""Gives the numbers, part by part, as often as it is called. None of them is NaN."""
+"""Returns the numbers in parts; can be called repeatedly. There are no NaN."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +30,13 @@ class Cut:
     key: int
     """Ordered form of the k-th largest (`ordered`); everything above it is kept."""
     ties: int
-    """How many of those equal to it are kept: the first ones."""
+    """Number of values equal to it that are kept: the first ones."""
 
     def keeps(self, scores: NDArray[np.float32], ties_before: int) -> NDArray[np.bool_]:
-        """Which of some scores are kept.
+        """Mask of the scores to keep.
 
         Args:
-            ties_before: scores equal to the cut in the parts before this one.
+            ties_before: number of scores equal to the cut in earlier parts.
         """
         keys = ordered(scores)
         is_tie = keys == self.key
@@ -45,7 +44,7 @@ class Cut:
 
 
 def share_of(share: float, count: int) -> int:
-    """⌊share · count⌋ of the share as it is written: in floating point, 0.29 · 100 is below 29.
+    """⌊share · count⌋ for the decimal value of the share; in floating point, 0.29 · 100 < 29.
 
     Example:
         >>> share_of(0.29, 100), share_of(0.29, 10**8)
@@ -55,12 +54,12 @@ def share_of(share: float, count: int) -> int:
 
 
 def spans(count: int) -> Iterator[slice]:
-    """Very many numbers part by part: what is made of a part fits into a core's cache."""
+    """Slices of `AT_ONCE` numbers, so that temporary arrays fit in the cache."""
     return (slice(at, min(at + AT_ONCE, count)) for at in range(0, count, AT_ONCE))
 
 
 def are_rows(rows: NDArray[np.integer], count: int) -> bool:
-    """Whether they are numbers from 0 to below `count`, each above the one before."""
+    """Whether `rows` are strictly increasing indices from 0 to below `count`."""
     parts = (rows[span.start : span.stop + 1] for span in spans(len(rows)))
     return not len(rows) or bool(
         rows[0] >= 0 and rows[-1] < count and all((part[1:] > part[:-1]).all() for part in parts)
@@ -73,14 +72,15 @@ def highest(
     members: Callable[[slice], NDArray[np.bool_]],
     count: int,
 ) -> Iterator[NDArray[np.int64]]:
-    """Indices of the members with the highest keys, part by part, rising; of equals the first.
+    """Yield the indices of the members with the highest keys, in parts, in ascending order; among
+    ties, the first ones.
 
     Args:
-        size: of all numbers.
-        keys: part → its numbers. No member's is NaN.
-        members: part → which of its numbers are members; asked again and again, for the last time
-            when the indices of that part are given.
-        count: at most the number of members.
+        size: total number of keys.
+        keys: part → its keys. Keys of members are not NaN.
+        members: part → mask of members. Called several times per part, the last time just before
+            the indices of the part are yielded.
+        count: number of members to select, at most their number.
 
     Example:
         >>> keys = np.array([1, 3, 2, 3], np.float32)
@@ -100,19 +100,19 @@ def highest(
 
 
 def ordered(scores: NDArray[np.float32]) -> NDArray[np.uint32]:
-    """Integers that order as the numbers do; 0.0 and −0.0 are equal.
+    """Map numbers to integers with the same order; 0.0 and −0.0 are equal.
 
     Example:
         >>> np.argsort(ordered(np.array([0.5, -2, 3, -0.5], np.float32))).tolist()
         [1, 3, 0, 2]
     """
     bits = (np.asarray(scores, np.float32) + np.float32(0)).view(np.uint32)
-    negative = (bits.view(np.int32) >> 31).view(np.uint32)  # every bit of a negative number's
+    negative = (bits.view(np.int32) >> 31).view(np.uint32)  # all bits set for negative numbers
     return bits ^ (negative | np.uint32(2**31))
 
 
 def unordered(keys: NDArray[np.integer]) -> NDArray[np.float32]:
-    """The numbers whose `ordered` form these are.
+    """The inverse of `ordered`.
 
     Example:
         >>> unordered(ordered(np.array([0.5, -2, 0], np.float32))).tolist()
@@ -148,7 +148,7 @@ def _counts(parts: Iterable[NDArray[np.integer]]) -> NDArray[np.int64]:
 
 
 def _place(counts: NDArray[np.int64], count: int, above: int = 0) -> tuple[int, int]:
-    """The bucket of the `count`-th largest, and how many lie above that bucket."""
+    """The bucket of the `count`-th largest number, and how many numbers are above it."""
     from_the_top = above + np.cumsum(counts[::-1])
     reached = int(np.searchsorted(from_the_top, count))
     bucket = BUCKETS - 1 - reached

@@ -1,24 +1,24 @@
-"""What a student is told of a teacher's distribution when it is not told all of it.
+"""Sparse representations of a teacher's distribution for distillation.
 
-The problem: the k most likely ids are not enough. With V = 49,152 and k = 50, SmolLM2 has 16 % of
-its mass elsewhere on novels; a KL over the k alone can be negative, and renormalizing over them
-leaves the student's tail free. Two ways to speak of the tail, of mass P:
+The k most likely ids are not enough. With V = 49,152 and k = 50, 16 % of SmolLM2's mass on novels
+is elsewhere; a KL over the k ids alone can be negative, and renormalizing over them does not
+constrain the student's tail. There are two ways to represent the tail, of mass P:
 
-    draws     m ids drawn from the teacher's tail, each standing for P/m. Whatever the student is,
+    draws     m ids drawn from the teacher's tail, each with mass P/m. For any student,
 
                   E[−Σ_exact p log q − Σ_draws P/m · log q] = −Σ p log q
 
               so cross-entropy and its gradient are unbiased, and with Σ p log p so is the KL.
-    bucket    all of the tail is one outcome: −Σ_exact p log q − P log Q, where Q is the student's
-              mass outside of the k. Its KL is short of the KL by P · KL(tail of p‖tail of q): a
-              lower bound (data processing), and named so wherever it is shown.
+    bucket    the whole tail is one outcome: −Σ_exact p log q − P log Q, where Q is the student's
+              mass outside the k ids. This KL is smaller than the KL by P · KL(tail of p‖tail of q):
+              a lower bound (data processing inequality), and it is reported as such.
 
-Draws are stratified: draw j takes the id at (j + u_j)/m of the tail's cumulative mass, u_j uniform.
-That is as unbiased as m independent draws, with less variance, because ids of a vocabulary stand by
-frequency. u_j is a hash of (seed, key of the row, place of the token, j): the same whatever the
-order, the batch or the process.
+Draws are stratified: draw j is the id at (j + u_j)/m of the tail's cumulative mass, u_j uniform.
+This is also unbiased and has less variance than independent draws, because vocabulary ids are
+sorted by frequency. u_j is a hash of (seed, key of the row, position of the token, j), so it does
+not depend on the order, the batch or the process.
 
-Left out: temperatures other than 1 and divergences that weigh by q. Both need all of p.
+Left out: temperatures other than 1 and divergences weighted by q, which both need all of p.
 
 Letters: N predictions · V vocabulary · k exact ids · m draws · J ids in all.
 """
@@ -39,16 +39,16 @@ from attar.numerics.distribution_codec import LARGEST_RANGE, Records
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 FACTORS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
-"""Of SplitMix64 (Steele, Lea, Flood, 2014)."""
+"""Constants of SplitMix64 (Steele, Lea, Flood, 2014)."""
 
 
 class SparseDistributions:
     """A teacher's distributions for N predictions.
 
     Args:
-        weights: mass that each id stands for.
-        bucket: mass of all other ids as one outcome; None: the draws stand for it.
-        constant: Σ p log p; with a bucket, of the outcomes.
+        weights: mass of each id.
+        bucket: mass of all other ids as one outcome; None: represented by draws.
+        constant: Σ p log p; with a bucket, over the outcomes.
     """
 
     def __init__(
@@ -75,15 +75,15 @@ class SparseDistributions:
         return SparseDistributions(*parts)
 
     def log_q(self, logits: Float[Tensor, "N V"]) -> Float[Tensor, "N V"]:
-        """log softmax of a student's logits, computed once for all terms that ask for it."""
+        """log softmax of a student's logits, cached for all terms."""
         if self._logits is not logits:
             self._logits, self._log_q = logits, torch.log_softmax(logits, dim=-1)
         assert self._log_q is not None
         return self._log_q
 
     def cross_entropy(self, logits: Float[Tensor, "N V"]) -> Float[Tensor, " N"]:
-        """−Σ p log q of a student's logits, in nats: unbiased over the draws; with a bucket, a
-        lower bound."""
+        """Cross-entropy −Σ p log q of a student's logits, in nats: an unbiased estimate with draws,
+        a lower bound with a bucket."""
         log_q_NV = self.log_q(logits)
         weights_NJ = self.weights.to(logits.dtype)
         found_N = -(weights_NJ * log_q_NV.gather(1, self.ids)).sum(1)
@@ -93,35 +93,35 @@ class SparseDistributions:
         return found_N - self.bucket.to(logits.dtype) * tail_N
 
     def forward_kl(self, logits: Float[Tensor, "N V"]) -> Float[Tensor, " N"]:
-        """The cross-entropy less the teacher's entropy: an estimate with draws, which may be
+        """Cross-entropy minus the teacher's entropy: an unbiased estimate with draws, which can be
         negative at a token; a lower bound with a bucket."""
         return self.cross_entropy(logits) + self.constant.to(logits.dtype)
 
 
 class SparseLogits(ABC):
-    """Distributions (…, V) that stand where a teacher's logits do: an index gives some of them.
+    """Sparse distributions (…, V) in place of a teacher's logits; supports indexing.
 
     Args:
-        shape: of the logits.
+        shape: shape of the logits.
     """
 
     shape: Sequence[int]
     is_bound: bool
-    """The tail is a bucket, so that every loss is a lower bound."""
+    """Whether the tail is a bucket, so that losses are lower bounds."""
 
     @abstractmethod
     def __getitem__(self, index: tuple[Tensor, ...]) -> SparseDistributions:
-        """N of them."""
+        """The distributions at N indices."""
 
 
 def summarized(
     logits: Float[Tensor, "N V"], exact: int, uniforms: Float[NDArray[np.float64], "N m"]
 ) -> Records:
-    """What is kept of a teacher's logits.
+    """Sparse records of a teacher's logits.
 
     Args:
         exact: k, at most V.
-        uniforms: in [0, 1), one a draw.
+        uniforms: numbers in [0, 1), one per draw.
     """
     log_p_NV = torch.log_softmax(logits.float(), dim=-1)
     p_NV = log_p_NV.exp()
@@ -139,7 +139,7 @@ def summarized(
 
 
 def distributions_of(records: Records, *, is_bucket: bool) -> SparseDistributions:
-    """Distributions as they were stored, in float32."""
+    """The stored distributions, in float32."""
     p_Nk, count = np.exp(records.log_p), records.draws.shape[1]
     ids, weights, constant = records.ids, p_Nk, records.constant
     if count:
@@ -165,12 +165,12 @@ def _tensor(array: NDArray[Any]) -> Tensor:
 def uniforms_of(
     seed: int, keys: NDArray[np.uint64], places: NDArray[np.int64], count: int
 ) -> Float[NDArray[np.float64], "N m"]:
-    """Numbers in [0, 1), a pure function of (seed, key, place, which of the m).
+    """Numbers in [0, 1), a pure function of (seed, key, place, index of the draw).
 
     Args:
-        keys, places: of each prediction: its row's key, and its token in the row, (N,).
+        keys, places: key of the row and position of the token, for each prediction, (N,).
     """
-    with np.errstate(over="ignore"):  # arithmetic modulo 2^64 is meant
+    with np.errstate(over="ignore"):  # arithmetic modulo 2^64 is intended
         state = _mixed(np.uint64(seed % 2**64) + keys * GOLDEN)
         state = _mixed(state + places.astype(np.uint64) * GOLDEN)
         draws = np.arange(1, count + 1, dtype=np.uint64) * GOLDEN

@@ -1,18 +1,18 @@
-"""How well an answer that is a part of a text agrees with those of people: SQuAD's two measures.
+"""SQuAD's metrics for extractive question answering: exact match and F1.
 
-Both compare texts without case, punctuation, the words a, an and the, and runs of spaces.
+Both ignore case, punctuation, the articles a, an and the, and repeated spaces.
 
-    exact match    1 where the two are equal
-    F1             2 · common words / (words of one + words of the other), repeated ones too
+    exact match    1 if both texts are equal
+    F1             2 · common words / (words of one + words of the other), with repetitions
 
-Of several answers the best agreement counts. A question without an answer has the answer "", and
-both measures are then 1 for "" and 0 for any other. That is version 2.0's script; version 1.1's
-agrees wherever people's answers have a word beside a, an and the.
+With several gold answers, the best match counts. An unanswerable question has the answer "", and
+both metrics are 1 for "" and 0 for any other answer. This is the script of version 2.0; version 1.1
+agrees if all gold answers contain a word other than an article.
 
-    no-answer threshold    the score of no answer minus that of the best one above which "" is said;
-                           chosen where F1 over validation is largest, with the F1 that the
-                           script's has: the script's is the last score that is answered, ours the
-                           middle between it and the next, since new texts lie a little beside
+    no-answer threshold    "" is predicted if the score of no answer minus that of the best answer
+                           is above it. It maximizes F1 on validation data, with the same F1 as in
+                           SQuAD's script. The script uses the score of the last answered question,
+                           we use the midpoint to the next one, because new scores differ slightly
 
 Source: Rajpurkar et al., SQuAD (2016) and Know What You Don't Know (2018), and their evaluation
 scripts.
@@ -34,7 +34,7 @@ Floats = NDArray[np.float64]
 
 
 def normalized(answer: str) -> str:
-    """An answer as it is compared.
+    """Normalize an answer for comparison.
 
     Example:
         >>> normalized("The  Eiffel-Tower, in a city!")
@@ -45,15 +45,15 @@ def normalized(answer: str) -> str:
 
 
 def exact_match(answer: str, golds: Sequence[str]) -> float:
-    """1 where an answer equals one of people's, else 0. Args: as of `squad_f1`."""
+    """1 if an answer equals one of the gold answers, otherwise 0. Args: as of `squad_f1`."""
     return float(any(normalized(answer) == normalized(gold) for gold in _compared(golds)))
 
 
 def squad_f1(answer: str, golds: Sequence[str]) -> float:
-    """F1 of the words of an answer and of those of the one of people's that is nearest.
+    """Word F1 of an answer with the best-matching gold answer.
 
     Args:
-        golds: none: the question has no answer.
+        golds: gold answers; empty if the question has no answer.
 
     Example:
         >>> round(squad_f1("in Paris, France", ["Paris", "the city of Paris"]), 3), squad_f1("", [])
@@ -76,15 +76,15 @@ def _f1(ours: Sequence[str], theirs: Sequence[str]) -> float:
 
 
 def best_threshold(no_answer: Floats, f1: Floats, has_answer: NDArray[np.bool_]) -> float:
-    """The threshold with the largest F1 when "" is said wherever `no_answer` is above it; of equals
-    the middle of the lowest range of them.
+    """The threshold on `no_answer` with the largest F1, if "" is predicted above it. Among equally
+    good thresholds, the midpoint of the lowest range.
 
     Args:
-        no_answer: score of no answer minus that of the best one, (N,).
-        f1: of the best answers, (N,).
-        has_answer: whether there is one, (N,).
+        no_answer: score of no answer minus that of the best answer, (N,).
+        f1: F1 of the best answers, (N,).
+        has_answer: whether the question is answerable, (N,).
 
-    Law: the F1 it leaves is at least that of always answering, and of never.
+    The resulting F1 is at least that of always answering and that of never answering.
 
     Example:
         >>> best_threshold(np.array([-2.0, 1.0]), np.array([1.0, 0.0]), np.array([True, False]))

@@ -1,18 +1,16 @@
-"""Is a difference between two models real, or inside the noise of a finite test set?
+"""Bootstrap intervals of metrics, and paired comparisons of models.
 
-The bootstrap draws N of the N rows with replacement, again and again, and looks at how the metric
-moves. Two models are compared on the *same* draws: a row that is hard for both moves both, and
-cancels in the difference, so that a paired interval is much narrower than the two single ones
-suggest.
+The bootstrap repeatedly draws N of the N rows with replacement and computes the metric. Two models
+are compared on the *same* resamples: rows that are difficult for both cancel in the difference, so
+a paired interval is much narrower than the two separate intervals suggest.
 
     resample r: metric_r(A) − metric_r(B),   interval = [2.5 %, 97.5 %] quantiles over r
 
-Percentile intervals, not BCa: for two models with equal predictions the difference is always 0 and
-the interval must be [0, 0], where BCa divides 0 by 0; and its correction of skew, of order 1/√N, is
-far below what is reported here. Rows without a single error resample to none: the interval of a
-mean over rows then ends at the exact binomial limit of what n rows do not show (`most_unseen`).
-`scipy.stats.bootstrap` serves as the reference in the tests; at run time it is slower, and an
-optional dependency.
+Intervals are percentile intervals, not BCa: for two models with equal predictions the difference is
+always 0 and the interval must be [0, 0], where BCa divides 0 by 0; and its skewness correction, of
+order 1/√N, is negligible here. If all rows are correct, all resamples are too; the interval of a
+mean over rows then ends at the exact binomial limit for n rows (`most_unseen`).
+`scipy.stats.bootstrap` is the reference in the tests; it is slower and an optional dependency.
 
 Source: Efron & Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
 """
@@ -36,59 +34,58 @@ from attar.numerics.metrics import (
 
 Floats = NDArray[np.float64]
 LEVEL = 0.95
-"""Two-sided coverage of every interval in a result."""
+"""Coverage of all two-sided intervals."""
 CHUNK_CELLS = 2**18
-"""Counts held at a time: 2 MiB stay in a core's cache; with 8 MiB, Spearman takes 1.5 × as long."""
+"""Number of counts in memory: 2 MiB fit in the cache; with 8 MiB, Spearman takes 1.5 × as long."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with the range in which it would lie for `level` of test sets like this one."""
+    """A value with its confidence interval."""
 
     value: float
     low: float
     high: float
     n: int
-    """Rows after it."""
+    """Number of rows."""
 
 
 @dataclass(frozen=True)
 class Difference(Interval):
-    """How much better one model is than another on the same rows."""
+    """Difference of two models on the same rows; positive if the first is better."""
 
     @property
     def within_noise(self) -> bool:
-        """The interval holds 0: the data cannot tell which one is better."""
+        """Whether the interval contains 0, so that it is not known which model is better."""
         return self.low <= 0.0 <= self.high
 
 
 @dataclass(frozen=True)
 class Bootstrapped:
-    """One metric of one model: on the data, and on every resample of one draw."""
+    """One metric of one model, on the data and on resamples."""
 
     value: float
     resampled: Floats
-    """(R,)."""
+    """Values on the resamples, (R,)."""
     draw: tuple[str, int, int, int]
-    """Metric, rows, resamples, seed: equal means the same rows were drawn, so that two can be
+    """Metric, rows, resamples, seed. If equal, the resamples have the same rows and can be
     paired."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """What several runs of one thing look like together."""
+    """Statistics over several runs."""
 
     mean: float
     sd: float | None
-    """Sample standard deviation (n − 1 below); None for a single run, which says nothing about
-    spread."""
+    """Sample standard deviation (n − 1 in the denominator); None for a single run."""
     max: float
     n: int
 
 
 def resample_counts(rows: int, resamples: int, seed: int) -> Iterator[Floats]:
-    """How often each row is drawn in each resample, a chunk of resamples at a time, (r, rows); each
-    sums to `rows`."""
+    """Yield chunks of resamples: the number of times that each row is drawn, (r, rows); each
+    resample sums to `rows`."""
     generator = np.random.default_rng(seed)
     per_chunk = max(1, CHUNK_CELLS // rows)
     for start in range(0, resamples, per_chunk):
@@ -107,13 +104,14 @@ def bootstrap(
     resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, Bootstrapped]:
-    """One metric of several models on the same resamples of the same rows.
+    """Compute one metric of several models on the same resamples of the same rows.
 
     Args:
         metric: a name in `METRICS`.
-        predictions: model name → (N,), or what else the metric reads of each row, in the order of
-            `labels`; sets of labels are (N, C).
-        resamples: how many; 2,000 leave about 0.2 % of a quantile's level to chance.
+        predictions: model name → predictions (N,), or other inputs of the metric per row, in the
+            order of `labels`; label sets are (N, C).
+        resamples: number of resamples; with 2,000, the level of a quantile is accurate to about
+            0.2 %.
     Raises:
         NonFiniteError: a prediction is NaN or infinite.
     """
@@ -139,12 +137,12 @@ def bootstrap(
 
 
 def mean_of(metrics: Sequence[Bootstrapped], name: str) -> Bootstrapped:
-    """The mean of metrics of one model on different rows, each with weight 1, whatever its rows.
+    """Unweighted mean of metrics of one model on different rows.
 
     Args:
-        metrics: as many resamples each, drawn with seeds of their own: the same draw of two data
-            sets with equally many rows would tie rows together that have nothing in common.
-        name: of the mean; means of one name can be paired.
+        metrics: with the same number of resamples, drawn with different seeds: with the same seed,
+            unrelated rows of two datasets of equal size would be drawn together.
+        name: name of the mean; means with the same name can be paired.
     """
     rows = sum(one.draw[1] for one in metrics)
     _, _, resamples, seed = metrics[0].draw
@@ -158,10 +156,10 @@ def mean_of(metrics: Sequence[Bootstrapped], name: str) -> Bootstrapped:
 def bootstrap_interval(one: Bootstrapped, level: float = LEVEL) -> Interval:
     """The percentile interval of one model's metric.
 
-    Where all rows are alike, every resample is too. Other rows are then `most_unseen` of all rows
-    at most, and so far, at most, lies a mean of rows that are 0 to 1. (Wilson's interval is wider:
-    a model without an error would have a wider one than the bootstrap gives a model with one.) Of
-    other metrics, such as F1, nothing is known then: the interval has no width.
+    If all rows are equal, all resamples are too. Then at most a share of `most_unseen` of all rows
+    is different, which bounds a mean of values from 0 to 1. (Wilson's interval is wider: a model
+    without errors would have a wider interval than the bootstrap gives a model with one error.) For
+    other metrics, such as F1, there is no bound, and the interval has zero width.
 
     Example:
         >>> right = np.ones(120)
@@ -171,7 +169,7 @@ def bootstrap_interval(one: Bootstrapped, level: float = LEVEL) -> Interval:
     """
     metric, rows, *_ = one.draw
     low, high = percentiles(one.resampled, level)
-    mean = METRICS_OF_COUNTS.get(metric, mean_of_counts)  # means of tasks are named by the tasks
+    mean = METRICS_OF_COUNTS.get(metric, mean_of_counts)  # means over tasks have names of tasks
     if low == high and mean in (accuracy_of_counts, mean_of_counts):
         unseen = most_unseen(rows, level)
         low, high = max(low - unseen, 0.0), min(high + unseen, 1.0)
@@ -181,11 +179,11 @@ def bootstrap_interval(one: Bootstrapped, level: float = LEVEL) -> Interval:
 def paired_bootstrap(
     model: Bootstrapped, against: Bootstrapped, level: float = LEVEL
 ) -> Difference:
-    """metric(model) − metric(against) on the same rows, with its percentile interval; above 0,
+    """metric(model) − metric(against) on the same rows, with its percentile interval. Positive if
     `model` is better.
 
     Raises:
-        ValueError: the two were not drawn together, so that their resamples are of different rows.
+        ValueError: the resamples of the two are not of the same rows.
     """
     if model.draw != against.draw:
         raise ValueError(
@@ -197,9 +195,9 @@ def paired_bootstrap(
 
 
 def most_unseen(rows: int, level: float = LEVEL) -> float:
-    """The largest share that something may have of which `rows` rows show none.
+    """Upper limit of the share of an event that does not occur in `rows` rows.
 
-    The exact binomial limit for 0 of n, 1 − (1 − level)^(1/n), about 3/n at 95 % (the rule of
+    The exact binomial limit for 0 of n is 1 − (1 − level)^(1/n), about 3/n at 95 % (the rule of
     three).
 
     Example:
@@ -210,7 +208,7 @@ def most_unseen(rows: int, level: float = LEVEL) -> float:
 
 
 def none_seen(rows: int, what: str = "rows") -> str:
-    """What was not seen in n rows may still happen: the bootstrap's [0, 0] would hide that.
+    """Statement about an event that does not occur in n rows, where the bootstrap gives [0, 0].
 
     Example:
         >>> none_seen(120)
@@ -221,7 +219,7 @@ def none_seen(rows: int, what: str = "rows") -> str:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Mean, sample standard deviation, maximum and number of runs that differ in their seed alone.
+    """Mean, sample standard deviation, maximum and number of runs that differ only in the seed.
 
     Example:
         >>> spread([1.0, 2.0, 3.0])
@@ -235,7 +233,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def percentiles(values: Floats, level: float = LEVEL) -> tuple[float, float]:
-    """The ends between which this share of the values lies, as many below as above."""
+    """The ends of the central interval that contains this share of the values."""
     tail = (1.0 - level) / 2
     low, high = np.quantile(values, [tail, 1.0 - tail])
     return float(low), float(high)
@@ -244,7 +242,7 @@ def percentiles(values: Floats, level: float = LEVEL) -> tuple[float, float]:
 def _check_shapes(
     predictions: Mapping[str, NDArray[Any]], labels: NDArray[Any], columns: tuple[int, ...]
 ) -> None:
-    """Raise where they differ. Args: columns: beside the rows."""
+    """Raise ValueError if shapes differ. Args: columns: shape without the rows."""
     expected = (*labels.shape, *columns)
     shapes = {name: values.shape for name, values in predictions.items()}
     is_odd = labels.ndim not in (1, 2) or len(labels) == 0

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 
 def second_moments(embeddings: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Σ x̂ x̂ᵀ over the rows, each scaled to length 1; (D, D). Sums over parts of a sample add up.
+    """Σ x̂ x̂ᵀ over the rows, normalized to length 1; (D, D). Additive over parts of a sample.
 
     Args:
-        embeddings: (N, D), no row of which is zero.
+        embeddings: (N, D), without zero rows.
     """
     rows = np.asarray(embeddings, np.float64)
     rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
@@ -23,7 +23,7 @@ def second_moments(embeddings: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def vendi_score(moments: NDArray[np.float64]) -> float:
-    """Between 1 (all rows point in one direction) and the number of rows (all orthogonal).
+    """Vendi score, from 1 (all rows in the same direction) to the number of rows (all orthogonal).
 
     Args:
         moments: (D, D), `second_moments` of the sample.

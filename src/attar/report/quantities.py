@@ -21,7 +21,7 @@ from attar.numerics.metric_names import (
 NBSP = "\u00a0"
 MINUS = "\u2212"
 DASH = "–"
-"""Shown where nothing was measured."""
+"""Shown for missing values."""
 SHOWN_AS_PERCENT = frozenset(
     {"accuracy", "f1", "macro_f1", "micro_f1", *CALIBRATION, *SPANS, *QUOTES, *ZERO_SHOT}
 )
@@ -29,15 +29,15 @@ SHOWN_AS_PERCENT = frozenset(
 QUALITIES = frozenset({*CLASSES, *SCORES, *RANKING, *SPANS, *QUOTES, *ROUGE, *ZERO_SHOT})
 """Metrics between −1 and 1: a point is a hundredth of any of them."""
 ALIKE_WITHIN = 0.15
-"""Ratios of single rounds of two equally fast models stay this near to 1 on a quiet machine."""
+"""On an idle machine, the ratios of single rounds of equally fast models are this close to 1."""
 AS_FAST = "as fast"
 BUSY = "speed not measurable: the machine is busy"
 EQUAL_WITHIN = 0.05
-"""Two latencies or sizes whose ratio is this near to 1 are called the same in a headline."""
+"""Latencies or sizes with a ratio this close to 1 are called the same in the headline."""
 
 
 def clipped(text: str, most: int) -> str:
-    """A text of at most `most` characters, the middle of a longer one cut out.
+    """Shorten a text to `most` characters by removing its middle.
 
     Example:
         >>> clipped("student", 9), clipped("x" * 40, 9)
@@ -50,7 +50,7 @@ def clipped(text: str, most: int) -> str:
 
 
 def number_text(value: float | None, digits: int = 3) -> str:
-    """Significant digits without an exponent, thousands grouped.
+    """Format with significant digits, without an exponent, with grouped thousands.
 
     Example:
         >>> number_text(41.234), number_text(7.05), number_text(1480), number_text(None)
@@ -70,7 +70,7 @@ def number_text(value: float | None, digits: int = 3) -> str:
 
 
 def count_text(count: float | None) -> str:
-    """A count with its thousands in letters.
+    """Format a count with a suffix for thousands or millions.
 
     Example:
         >>> count_text(22_713_216).replace(NBSP, " "), count_text(812)
@@ -95,7 +95,7 @@ def unit_text(value: float | None, unit: str) -> str:
 
 
 def metric_text(metric: str, value: float | None) -> str:
-    """Quality as its metric is usually quoted.
+    """Format a metric in its usual notation.
 
     Example:
         >>> metric_text("accuracy", 0.8312).replace(NBSP, " "), metric_text("pearson", 0.8709)
@@ -119,8 +119,8 @@ def share_text(part: float, whole: float) -> str:
 
 
 def interval_text(metric: str, low: float | None, high: float | None) -> str:
-    """An interval in the metric's own scale, without the unit; "" for one without width, which
-    equal rows leave of metrics like F1.
+    """Format an interval in the scale of the metric, without the unit; "" for an interval of zero
+    width, which metrics like F1 have if all rows are equal.
 
     Example:
         >>> interval_text("accuracy", 0.81, 0.85)
@@ -169,8 +169,8 @@ def ratio_text(ratio: float | None) -> str:
 
 
 def undecided(low: float | None, high: float | None) -> str:
-    """What is said of a ratio of two latencies that lies on both sides of 1 over the rounds: near
-    to it the two are equally fast, else the machine was too busy to tell; "" of any other ratio.
+    """Text for a latency ratio whose rounds are on both sides of 1: if they are close to 1, the
+    models are equally fast, otherwise the machine was too busy; "" for any other ratio.
 
     Example:
         >>> undecided(0.6, 2.2), undecided(0.97, 1.04), undecided(1.4, 2.2)

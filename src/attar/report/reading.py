@@ -76,7 +76,7 @@ def base_name(name: str) -> str:
 
 
 def variant_of(name: str) -> str:
-    """What a sweep varied, "" for a step made once.
+    """The varied settings of a sweep; "" for a step without copies.
 
     Example:
         >>> variant_of("student@seed=0")
@@ -155,7 +155,7 @@ def without_a_twin(metrics: Mapping[str, Found]) -> dict[str, Found]:
 
 
 def number(content: Any) -> float | None:
-    """A finite number, or None: what was not measured is left out, never shown as 0.
+    """A finite number, or None. Missing values are left out and not shown as 0.
 
     Example:
         >>> number(3), number("3"), number(float("nan")), number(True)
@@ -179,7 +179,7 @@ def ends_of(interval: Any) -> tuple[float | None, float | None]:
 
 
 def mean_of(values: Iterable[float | None]) -> float | None:
-    """Of those that are known; None: none is."""
+    """Mean of the known values; None if there are none."""
     known = [value for value in values if value is not None]
     return mean(known) if known else None
 
@@ -190,10 +190,10 @@ def numbers(content: Mapping[str, Any], *names: str) -> dict[str, Any]:
 
 
 def table(content: Any) -> Mapping[str, Any]:
-    """The mapping itself, or an empty one where an artifact has nothing."""
+    """The mapping itself, or an empty one if it is missing."""
     return content if isinstance(content, Mapping) else {}
 
 
 def tables(content: Any) -> list[Mapping[str, Any]]:
-    """A list of mappings, or an empty one where an artifact has nothing."""
+    """A list of mappings, or an empty one if it is missing."""
     return [table(each) for each in content] if isinstance(content, list) else []

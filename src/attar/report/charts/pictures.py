@@ -1,5 +1,4 @@
-"""Which pictures a page has, each drawn twice: for a desktop and for a phone. CSS shows one of the
-two."""
+"""The pictures of a page. Each is drawn for desktop and for phone, and CSS shows one of them."""
 
 from __future__ import annotations
 
@@ -34,7 +33,7 @@ class Key:
 class Picture:
     title: str
     label: str
-    """What the picture says, for those who do not see it."""
+    """Text alternative of the picture."""
     wide: str
     narrow: str
     keys: tuple[Key, ...] = ()
@@ -48,7 +47,7 @@ def drawn_twice(
     shapes: tuple[Shape, Shape] = SHAPES,
     **more: Any,
 ) -> Picture:
-    """A picture in both its widths.
+    """Draw a picture in both widths.
 
     Args:
         draw: takes `shape` and `label`.

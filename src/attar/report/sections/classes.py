@@ -16,7 +16,7 @@ from attar.report.reading import Made, base_name, number, table, tables
 from attar.report.sections.measured import DEPLOYED
 
 MOST_CLASSES = 30
-"""Rows of the table of classes; the worst ones are shown."""
+"""Maximum number of rows of the table of classes; the worst are shown."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,12 @@ class ClassRow:
     name: str
     rows: int
     scores: tuple[tuple[str, str], ...]
-    """Model by model: F1, and its precision and recall."""
+    """Per model: F1, and precision and recall."""
 
 
 @dataclass(frozen=True)
 class Changed:
-    """A text that the shown model answers otherwise than the first one."""
+    """A text whose prediction by the shown model differs from the first model's."""
 
     text: str
     label: str
@@ -37,7 +37,7 @@ class Changed:
     after: str
     confidence: str
     verdict: str
-    """Whether the first answer or the new one is the label."""
+    """Whether the first or the new prediction is correct."""
 
 
 @dataclass(frozen=True)
@@ -45,29 +45,29 @@ class Classes:
     step: str
     models: tuple[str, ...]
     shown: str
-    """The model that stands for all."""
+    """The model that is shown."""
     rows: tuple[ClassRow, ...]
     left_out: int
-    """Classes that the table lacks."""
+    """Number of classes that are not in the table."""
     names: tuple[str, ...]
-    """Of the confusion matrix."""
+    """Class names of the confusion matrix."""
     confusion: tuple[tuple[int, ...], ...]
-    """Rows of each class that were predicted as each; empty: too many classes."""
+    """Confusion matrix, rows are labels; empty if there are too many classes."""
     confusions: tuple[tuple[str, str, int], ...]
-    """The most frequent wrong pairs: label, predicted, rows."""
+    """The most frequent confusions: label, prediction, rows."""
     errors: tuple[str, ...]
-    """Model by model: expected calibration error."""
+    """Expected calibration error per model."""
     confident: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
-    """Threshold → model by model: accuracy above it, and share of texts above it."""
+    """Threshold → accuracy and coverage per model."""
     bins: tuple[tuple[str, int, str, str], ...]
-    """Of confidence: range, rows, mean confidence, share right."""
+    """Confidence bins: range, rows, mean confidence, accuracy."""
     against: str
     num_changed: int
     changed: tuple[Changed, ...]
 
 
 def classes_of(made: Sequence[Made]) -> tuple[Classes, ...]:
-    """Every evaluation of classes; of a sweep, its first run."""
+    """Every evaluation with classes; for a sweep, its first run."""
     found: dict[str, Classes] = {}
     for step in made:
         models = table(step.metrics.get("models")) if step.run == "evaluate" else {}

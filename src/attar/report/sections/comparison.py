@@ -47,18 +47,18 @@ class Comparison:
     split: str
     examples: int | None
     metrics: tuple[str, ...]
-    """The first is the one that charts and headline use."""
+    """Metrics; charts and headline use the first."""
     rows: tuple[ModelRow, ...]
     families: tuple[ModelRow, ...]
-    """`rows` with the runs of a sweep averaged; the same rows when nothing was swept."""
+    """`rows` with the runs of a sweep averaged."""
     baseline: str
-    """The first float model: what every ratio compares with."""
+    """The first float model, the reference of all ratios."""
     differences: tuple[Difference, ...] = ()
     machine: Mapping[str, Any] = field(default_factory=dict)
     flops_tokens: int | None = None
-    """Of the text whose FLOPs are told."""
+    """Text length for FLOPs."""
     chance: Mapping[str, float] = field(default_factory=dict)
-    """Metric → what the best constant answer scores on the judged rows, where it is known."""
+    """Metric → score of the best constant prediction, if known."""
 
     @property
     def metric(self) -> str:
@@ -66,15 +66,14 @@ class Comparison:
 
     @property
     def shapes(self) -> tuple[Latency, ...]:
-        """Latencies at the smallest batch, one of each length: those the table shows."""
+        """Latencies at the smallest batch size, one per length, for the table."""
         timed = next((row.latencies for row in self.families if row.latencies), ())
         smallest = min((each.batch for each in timed), default=None)
         return tuple(each for each in timed if each.batch == smallest)
 
     @property
     def counted(self) -> str:
-        """How much was judged: texts, and of running text the passages that intervals are over;
-        "": not known."""
+        """Number of texts, or of passages for running text; "" if unknown."""
         if not self.examples:
             return ""
         qualities = (row.qualities.get(self.metric) for row in self.rows)
@@ -88,7 +87,8 @@ class Comparison:
         return next((row for row in self.families if row.name == name), None)
 
     def is_at_chance(self, row: ModelRow) -> bool:
-        """The model's interval holds what a constant answer scores, or lies below it."""
+        """Whether the model's interval contains the score of a constant prediction, or is below
+        it."""
         quality, chance = row.qualities.get(self.metric), self.chance.get(self.metric)
         if quality is None or chance is None:
             return False
@@ -96,7 +96,7 @@ class Comparison:
 
 
 def family_name(name: str) -> str:
-    """A model's name without the seeds that a sweep varied.
+    """A model's name without the swept seeds.
 
     Example:
         >>> family_name("student@seed=0"), family_name("int8@seed=1,method=minmax")
@@ -167,7 +167,7 @@ def _full_names(step: Made, swept: set[str]) -> dict[str, str]:
 
 
 def _family(runs: Sequence[ModelRow]) -> ModelRow:
-    """The runs of one model as one row: means, and mean ± standard deviation for quality."""
+    """Combine the runs of a model: means, and mean ± standard deviation for quality."""
     name = family_name(runs[0].name)
     if len(runs) == 1:
         return replace(runs[0], name=name)

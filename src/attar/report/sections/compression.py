@@ -21,7 +21,7 @@ class SiteRow:
     kind: str
     block: int | None
     sqnr_db: float | None
-    """None: nothing was lost, or not measured."""
+    """SQNR in dB; None: no error, or not measured."""
     low: float | None
     high: float | None
 
@@ -58,11 +58,11 @@ class Exported:
     num_matmuls: int | None
     num_int8: int | None
     left_in_float: tuple[tuple[str, str], ...]
-    """Name and reason of every MatMul that does not run in int8."""
+    """(name, reason) of every matrix product that does not run in int8."""
 
 
 def quantizations(made: Sequence[Made]) -> tuple[Quantized, ...]:
-    """Every quantize step, its sites and weights worst first."""
+    """Every quantize step, with sites and weights sorted by SQNR."""
     return tuple(_quantized(step) for step in made if step.run == "quantize")
 
 

@@ -30,10 +30,10 @@ class Band:
 class Law:
     name: str
     points: tuple[tuple[float, float], ...]
-    """Tokens and loss of each evaluation that it was fitted to."""
+    """(tokens, loss) of each evaluation that was fitted."""
     curve: tuple[Band, ...]
     constants: tuple[str, ...]
-    """A, α, L∞ as the table shows them."""
+    """A, α, L∞, formatted."""
     residual: str
     read_offs: tuple[Band, ...]
 
@@ -43,7 +43,7 @@ class Extrapolation:
     name: str
     laws: tuple[Law, ...]
     budgets: tuple[str, ...]
-    """Where the laws are read off."""
+    """Budgets of the extrapolation."""
     notes: tuple[str, ...]
 
 
@@ -104,7 +104,7 @@ def _constant(found: Mapping[str, Any], text: Any) -> str:
 
 
 def scientific(value: float | None) -> str:
-    """A number of any size.
+    """Format a number of any magnitude.
 
     Example:
         >>> scientific(21_900_000.0), scientific(0.25)

@@ -12,7 +12,7 @@ from attar.report.reading import Made, number, table
 
 @dataclass(frozen=True)
 class PartRow:
-    """One part of the model, or all of it."""
+    """One part of the model, or the whole model."""
 
     name: str
     figures: tuple[str, ...]
@@ -26,7 +26,7 @@ class Fold:
     """Variant before and after."""
     facts: tuple[tuple[str, str], ...]
     tokens: str
-    """Of the text whose operations are counted."""
+    """Text length for counting operations."""
     parts: tuple[PartRow, ...]
 
 
@@ -53,7 +53,7 @@ def _fold(step: Made) -> Fold:
 
 
 def _limited(proof: Mapping[str, Any], name: str) -> str:
-    """A relative difference beside the limit it had to keep."""
+    """A relative difference with its limit."""
     value, limit = number(proof.get(name)), number(proof.get(f"max_{name}"))
     return "" if value is None or limit is None else f"{value:.1e} of the largest (≤ {limit:.0e})"
 

@@ -42,19 +42,19 @@ class Tile:
     value: str
     detail: str
     word: str = ""
-    """Name of the glossary entry that explains it."""
+    """Name of its glossary entry."""
 
 
 @dataclass(frozen=True)
 class Headline:
-    """The first thing read."""
+    """The summary at the top of the report."""
 
     sentence: str
     context: str
     tiles: tuple[Tile, ...]
     product: str = ""
     choice: str = ""
-    """Which deployed model to take, and why."""
+    """Which deployed model to use, and why."""
     verdict: Verdict = field(default_factory=lambda: Verdict(NOT_JUDGED, ()))
 
     @property
@@ -77,8 +77,7 @@ def headline(
     gates: Sequence[Gate],
     asked: Sequence[ZeroShot] = (),
 ) -> Headline:
-    """The first screen's words; from the first evaluation, or from what training saw when there is
-    none."""
+    """Generate the summary from the first evaluation, or from training metrics if there is none."""
     if not compared:
         found = _of_tasks(asked[0], gates) if asked else _without_evaluation(made, gates)
         return replace(found, verdict=verdict_of(gates, made))
@@ -118,7 +117,7 @@ def _quality_change(comparison: Comparison, product: ModelRow, baseline: ModelRo
         return []
     words = _difference(comparison, product, baseline, after.value - before.value)
     who = [comparison.is_at_chance(row) for row in (baseline, product)]
-    if all(who):  # two models that know nothing are not praised for being alike
+    if all(who):  # equal chance-level models are not a success
         return [f"both at chance in {metric} ({_against_chance(comparison, product)})"]
     if any(who):
         name = (baseline, product)[who.index(True)].name
@@ -138,8 +137,8 @@ def _against_chance(comparison: Comparison, row: ModelRow) -> str:
 def _difference(
     comparison: Comparison, product: ModelRow, baseline: ModelRow, change: float
 ) -> str:
-    """The change in quality with the evaluation's own verdict; where the runs of a sweep disagree,
-    their count."""
+    """The change in quality with the evaluation's verdict; if the runs of a sweep disagree, with
+    their counts."""
     metric = comparison.metric
     found = [
         difference
@@ -180,7 +179,7 @@ def _context(
 
 
 def measured_on(comparison: Comparison) -> str:
-    """Which texts the figures come from."""
+    """Description of the evaluation data."""
     texts = f", {comparison.counted}" if comparison.counted else ""
     split = f" ({comparison.split}{texts})" if comparison.split else ""
     return f"Measured on {comparison.data or 'its data'}{split}"

@@ -17,19 +17,19 @@ from attar.report.sections.measured import FORM_WORDS
 
 MODEL_STEPS = ("train", "fold", "quantize", "export")
 MOST_BITS = 8
-"""Of anything quantized; what counts more is float."""
+"""Maximum bits of quantized weights; more means float."""
 LONGEST_NAME = 48
-"""Characters of a name in a sentence; a folder or a hub id can be far longer."""
+"""Maximum length of a name in a sentence; folders and hub ids can be much longer."""
 
 
 @dataclass(frozen=True)
 class Node:
     name: str
     verb: str
-    """What its step did: "fine-tuned", "trained from random weights", "distilled from teacher",
-    "int8, percentile", "OpenVINO"; "start" for a root."""
+    """Description of its step: "fine-tuned", "trained from random weights", "distilled from
+    teacher", "int8, percentile", "OpenVINO"; "start" for a root."""
     facts: str
-    """Depth, runs, and what the first evaluation measured, where known."""
+    """Depth, number of runs, and results of the first evaluation, if known."""
     children: tuple[Node, ...] = ()
 
 
@@ -37,7 +37,7 @@ def lineage(made: Sequence[Made], comparison: Comparison | None = None) -> tuple
     """The trees of models, roots first, in the recipe's order.
 
     Args:
-        comparison: the one of the headline, whose figures the nodes have.
+        comparison: the comparison of the headline, whose figures are shown.
     """
     families: dict[str, list[Made]] = {}
     for step in made:
@@ -77,7 +77,7 @@ def _quality(name: str, comparison: Comparison | None) -> str:
 
 
 def verb(step: Made) -> str:
-    """What a step did to its model, in one or two words."""
+    """Description of what a step did to its model, in one or two words."""
     if step.run == "train":
         teacher = step.settings.get("teacher")
         if isinstance(teacher, str):
@@ -93,10 +93,10 @@ def verb(step: Made) -> str:
 
 
 def bits_word(step: Made) -> str:
-    """`int8` for 8-bit weights and activations, else `W4A8` and the like.
+    """`int8` for 8-bit weights and activations, otherwise `W4A8` etc.
 
-    Under a budget the mean of the weights it covers, `W4.9A8`, and what stays float: `int8 and
-    float`, `E8 and float` where only embeddings have few bits.
+    With a budget, the mean of the weights that it covers, `W4.9A8`, or with float tensors `int8 and
+    float`, or `E8 and float` if only embeddings are quantized.
     """
     budget = table(step.metrics.get("budget"))
     floats = " and float" if budget.get("float_tensors") else ""
@@ -120,7 +120,7 @@ def _bits(mean: float) -> str:
 
 
 def ancestors(name: str, made: Sequence[Made]) -> list[Made]:
-    """The steps behind a model, itself first, as far as the recipe goes."""
+    """The model's step and its ancestors within the recipe."""
     by_name = {base_name(step.name): step for step in made} | {step.name: step for step in made}
     chain: list[Made] = []
     step = by_name.get(name, by_name.get(base_name(name)))
@@ -131,7 +131,7 @@ def ancestors(name: str, made: Sequence[Made]) -> list[Made]:
 
 
 def descends(name: str, ancestor: str, made: Sequence[Made]) -> bool:
-    """Whether a model was made from another one: from its weights, or with it as a teacher."""
+    """Whether a model descends from another one, by its weights or with it as a teacher."""
     by_name = {base_name(step.name): step for step in made} | {step.name: step for step in made}
     waiting, seen = [name], set[str]()
     while waiting:
@@ -148,7 +148,7 @@ def descends(name: str, ancestor: str, made: Sequence[Made]) -> bool:
 
 
 def described(name: str, made: Sequence[Made]) -> str:
-    """A model in a noun: "6-block teacher", "3-block int8 student"."""
+    """A noun phrase for a model: "6-block teacher", "3-block int8 student"."""
     chain = ancestors(name, made)
     if not chain:
         return clipped(name, LONGEST_NAME)

@@ -25,7 +25,7 @@ FORM_WORDS = {
 
 @dataclass(frozen=True)
 class Quality:
-    """One metric: value and 95 % interval; over several runs mean ± standard deviation."""
+    """One metric with its 95 % interval; for several runs, mean ± standard deviation."""
 
     value: float
     low: float | None
@@ -35,7 +35,7 @@ class Quality:
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds a forward pass takes."""
+    """Latency of a forward pass in milliseconds."""
 
     batch: int
     tokens: int
@@ -43,14 +43,14 @@ class Latency:
     p50_ms: float
     p95_ms: float | None
     speedup: float | None = None
-    """How many times faster than the first float model: the median over rounds of paired turns."""
+    """Speedup over the first float model: the median over paired rounds."""
     slowest_speedup: float | None = None
     fastest_speedup: float | None = None
     """Smallest and largest over the rounds."""
 
     @property
     def undecided(self) -> str:
-        """Why no ratio to the first float model is told; "": one is."""
+        """Why no ratio to the first float model is given; "" if there is one."""
         return undecided(self.slowest_speedup, self.fastest_speedup)
 
     @property
@@ -71,32 +71,33 @@ class ModelRow:
     flops: float | None = None
     peak_memory_mib: float | None = None
     speed_ratio: float | None = None
-    """Latency of the first float model over this one's, as `latency_ms`: above 1 is faster."""
+    """Latency of the first float model divided by this model's; above 1 is faster."""
     size_ratio: float | None = None
-    """Size of the first float model over this one's: above 1 is smaller."""
+    """Size of the first float model divided by this model's; above 1 is smaller."""
     runs: int = 1
 
     @property
     def latency_ms(self) -> float | None:
-        """p50 of the smallest batch, of texts of the first length."""
+        """p50 at the smallest batch size and the first length."""
         return self.latencies[0].p50_ms if self.latencies else None
 
     @property
     def speed(self) -> str:
-        """Against the first float model, in words; "" where it was not timed."""
+        """Speed relative to the first float model, in words; "" if not timed."""
         timed = self.latencies[0] if self.latencies else None
         ends = (timed.slowest_speedup, timed.fastest_speedup) if timed else (None, None)
         return speed_text(self.speed_ratio, *ends)
 
     @property
     def size(self) -> str:
-        """Against the first float model, in words; "" where it is not known."""
+        """Size relative to the first float model, in words; "" if unknown."""
         ratio = self.size_ratio
         return "" if ratio is None else compared_text(ratio, "smaller", "larger", "the same size")
 
     @property
     def most_at_once(self) -> Latency | None:
-        """The latency of the largest batch, of the same length; None: only one size was timed."""
+        """Latency at the largest batch size and the same length; None if only one size was
+        timed."""
         alike = [each for each in self.latencies if each.tokens == self.latencies[0].tokens]
         return alike[-1] if len(alike) > 1 else None
 
@@ -108,7 +109,7 @@ class ModelRow:
 
 @dataclass(frozen=True)
 class Difference:
-    """One paired comparison, as the evaluation worded it."""
+    """One paired comparison, with the sentence of the evaluation."""
 
     model: str
     against: str
@@ -120,7 +121,7 @@ class Difference:
     high: float | None = None
     """Of the 95 % interval."""
     no_difference_on: int | None = None
-    """How many rows were compared, where none made a difference."""
+    """Number of compared rows, if none differs."""
 
 
 def rows_of(models: Mapping[str, Any], full: Mapping[str, str]) -> list[ModelRow]:

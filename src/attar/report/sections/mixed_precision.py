@@ -24,7 +24,7 @@ LIMIT_WORDS = {
 
 @dataclass(frozen=True)
 class FrontPoint:
-    """One plan of bits; what was not measured is None."""
+    """One bit-width plan; values that were not measured are None."""
 
     average_bits: float | None
     size_mib: float | None
@@ -34,7 +34,7 @@ class FrontPoint:
     drop: float | None
     is_chosen: bool
     is_uniform: bool
-    """Every tensor the same bits: what the front is compared with."""
+    """Whether all tensors have the same bits, as the baseline of the front."""
     is_on_front: bool
 
 

@@ -15,12 +15,12 @@ from attar.report.reading import Made, base_name, mean_of, number, table
 from attar.report.sections.comparison import family_name
 
 STAGES = {"prefill": "prefill", "decode_step": "decode step"}
-"""Stage in a result → what it is called on the page."""
+"""Stage in a result → its name on the page."""
 
 
 @dataclass(frozen=True)
 class PartsRow:
-    """Models of equal parts."""
+    """Models with equal parts."""
 
     models: str
     figures: tuple[tuple[str, str], ...]
@@ -33,7 +33,7 @@ class StagesRow:
 
     model: str
     figures: tuple[tuple[str, str, str], ...]
-    """p50, p95, and how many times faster than the first float model, of each stage."""
+    """p50, p95, and speedup over the first float model, for each stage."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Parts:
     names: tuple[str, ...]
     rows: tuple[PartsRow, ...]
     shape: str
-    """Batch × tokens that the stages were timed at; "": none was."""
+    """Batch × tokens of the timing; "" if not timed."""
     stage_names: tuple[str, ...]
     stages: tuple[StagesRow, ...]
 

@@ -26,38 +26,38 @@ class StepRow:
 
 @dataclass(frozen=True)
 class DataRow:
-    """One named data as a step saw it that trained on it, or else judged by it."""
+    """One dataset, as read by a step that trained on it or else evaluated on it."""
 
     name: str
-    """Of the table, or of the corpus or selection, and its part."""
+    """Name of the table, corpus or selection, with the part."""
     unit: str
-    """What was counted: rows of a table, or chunks of running text."""
+    """Unit of the counts: rows of a table, or chunks of running text."""
     train_rows: int | None
     validation_rows: int | None
     set_aside: Mapping[str, int]
-    """Reason → rows that were not used."""
+    """Reason → number of rows that were not used."""
     summary: DataSummary | None = None
-    """What is in it, as training saw it; None: an older attar did not write it."""
+    """Summary from training; None in results of earlier versions."""
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Everything needed to make the same thing again."""
+    """Everything needed to reproduce the results."""
 
     steps: tuple[StepRow, ...]
     data: tuple[DataRow, ...]
     versions: Mapping[str, str]
     differing_versions: Mapping[str, tuple[str, ...]]
-    """Libraries that were not the same for all steps (a reused artifact made with an older one)."""
+    """Libraries whose versions differ between steps (artifacts made with an older version)."""
     machine: Mapping[str, Any]
     recipe: Mapping[str, Any]
     seconds: float
     unsealed: tuple[str, ...] = ()
-    """Steps whose `result.json` has no hash of its own: an edit of their numbers is not noticed."""
+    """Steps whose `result.json` has no hash, so that edits are not detected."""
 
     @property
     def rests_on(self) -> str:
-        """Which of the numbers were checked against a hash."""
+        """Description of which results were verified by a hash."""
         sealed, total = len(self.steps) - len(self.unsealed), len(self.steps)
         checked = (
             f"The numbers of {sealed} of {total} steps were verified by the sha256 in their "
@@ -102,7 +102,7 @@ def provenance(
 
 
 def _name_of(step: Made, table_name: str) -> str:
-    """What a step read, by the word of its recipe; a train step may read a part of a corpus."""
+    """Name of the data that a step read; a train step can read a part of a corpus."""
     word = step.settings.get("data", table_name)
     word = word.get("from", table_name) if isinstance(word, Mapping) else word
     part = step.settings.get("part", "all")
@@ -111,7 +111,9 @@ def _name_of(step: Made, table_name: str) -> str:
 
 def _data(made: Sequence[Made]) -> tuple[DataRow, ...]:
     rows: dict[str, DataRow] = {}
-    for step in sorted(made, key=lambda step: step.run != "train"):  # training counts more splits
+    for step in sorted(
+        made, key=lambda step: step.run != "train"
+    ):  # training has counts of more splits
         data = table(step.metrics.get("data"))
         if step.run not in ("train", "evaluate") or not data:
             continue
@@ -139,5 +141,5 @@ def _data(made: Sequence[Made]) -> tuple[DataRow, ...]:
 def _summary(plain: Mapping[str, Any]) -> DataSummary | None:
     try:
         return DataSummary.from_json(plain) if plain else None
-    except ValidationError:  # written by another attar
+    except ValidationError:  # written by another version
         return None

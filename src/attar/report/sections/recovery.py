@@ -21,7 +21,7 @@ from attar.report.sections.extrapolation import LOSS, scientific
 JUDGED = {"bits_per_byte": "bits per byte, held out", AVERAGES[0]: "zero-shot average"}
 """Metric of an evaluate step → its title."""
 OUTSIDE = ("before the first evaluation", "beyond the last")
-"""Where an end of an interval is that lies outside what was measured."""
+"""Text for ends of an interval outside the measured range."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Measured:
 
 @dataclass(frozen=True)
 class Judged:
-    """What an evaluate step found of a method at its end: of several seeds the mean, and the lowest
-    and highest of them in place of an interval."""
+    """Result of an evaluate step for a method's final model; for several seeds the mean, with
+    minimum and maximum instead of an interval."""
 
     value: float
     low: float
@@ -55,13 +55,13 @@ class MethodCurve:
     tokens: str
     flops: str
     end: str
-    """Its loss at its last evaluation."""
+    """Loss at the last evaluation."""
     crossing: str
-    """Where it crosses the first method; "" for that one."""
+    """Where it crosses the first method; "" for the first method."""
     recovered: str
-    """Share of the gap between the first method and the teacher; "": no teacher was named."""
+    """Recovered share of the gap between the first method and the teacher; "" without a teacher."""
     judged: Mapping[str, Judged]
-    """Metric → what an evaluate step found at the end; of `JUDGED` those that were measured."""
+    """Metric of `JUDGED` → result of an evaluate step, if measured."""
 
 
 @dataclass(frozen=True)
@@ -69,14 +69,14 @@ class Recovery:
     name: str
     against: str
     teacher: str
-    """Its loss; "": none was named."""
+    """Loss of the teacher; "" without a teacher."""
     interval: str
     """What the intervals are over."""
     methods: tuple[MethodCurve, ...]
 
     @property
     def judged(self) -> dict[str, str]:
-        """Metric → its title, of those that some method was judged by."""
+        """Metric → title, for metrics that were evaluated for some method."""
         found = {metric for method in self.methods for metric in method.judged}
         return {metric: title for metric, title in JUDGED.items() if metric in found}
 
@@ -89,7 +89,7 @@ def recoveries(made: Sequence[Made]) -> tuple[Recovery, ...]:
 
 
 def _judged_models(made: Sequence[Made]) -> dict[str, dict[str, Judged]]:
-    """Metric → model → what evaluate steps found of it."""
+    """Metric → model → result of evaluate steps."""
     found: dict[str, dict[str, Judged]] = {metric: {} for metric in JUDGED}
     for step in made:
         if step.run != "evaluate":
@@ -104,7 +104,7 @@ def _judged_models(made: Sequence[Made]) -> dict[str, dict[str, Judged]]:
 
 
 def _judged(name: str, by_model: Mapping[str, Judged]) -> Judged | None:
-    """Of one method, whose name is that of its run, or of its runs with " + " between them."""
+    """Result of one method, whose name is that of its run, or of its runs joined by " + "."""
     runs = name.split(" + ")
     known = [by_model[run] for run in runs if run in by_model]
     if len(known) < len(runs):

@@ -45,28 +45,28 @@ class Method:
     """Seed → score."""
     spread: Spread
     against_first: Paired | None
-    """None for the first method itself, and where the two share no seed."""
+    """None for the first method itself, and if the two have no common seed."""
     verdict: Verdict | None
-    """In the metric's own direction: a lower perplexity is "better"."""
+    """Takes the direction of the metric into account: a lower perplexity is "better"."""
     sentence: str
 
 
 @dataclass(frozen=True)
 class SeedComparison:
-    """Methods by one metric of one evaluation."""
+    """Comparison of methods by one metric of one evaluation."""
 
     evaluation: str
     data: tuple[str, ...]
-    """The data set; several for a mean over them."""
+    """The dataset; several for a mean over them."""
     metric: str
     first: str
-    """What the others are compared with."""
+    """The method that the others are compared with."""
     methods: tuple[Method, ...]
     split: str = USUAL_SPLIT
 
     @property
     def where(self) -> str:
-        """The data in words, and its split where that is not the usual one."""
+        """Name of the data, with the split if it is not the default."""
         names = ", ".join(self.data)
         if self.split != USUAL_SPLIT:
             names = f"{names} ({self.split})"
@@ -74,13 +74,13 @@ class SeedComparison:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """Every difference in words, with the data it was seen on."""
+        """Every difference in words, with its data."""
         said = (method.sentence for method in self.methods if method.sentence)
         return tuple(f"{self.where}: {sentence}" for sentence in said)
 
 
 def seed_comparisons(evaluations: Mapping[str, Mapping[str, Any]]) -> tuple[SeedComparison, ...]:
-    """Every comparison of two methods or more.
+    """All comparisons of two or more methods.
 
     Args:
         evaluations: name of an evaluate step or of a copy → its metrics.
@@ -113,7 +113,7 @@ def comparisons_of(made: Sequence[Made]) -> tuple[SeedComparison, ...]:
 
 
 def method_and_seed(copy: str) -> tuple[str, str]:
-    """What two copies of a sweep must share to be one method, and to be a pair.
+    """Split the name of a copy into its method and its seed, which identify pairs.
 
     Example:
         >>> method_and_seed("student@seed=1"), method_and_seed("int8@data=sst2,seed=1,bits=4")
@@ -129,8 +129,8 @@ def method_and_seed(copy: str) -> tuple[str, str]:
 
 
 def _tellable(found: Found) -> list[Found]:
-    """What a mean may be taken over: every evaluation together, or each by itself where two of them
-    looked at the same data (another split, say), which would count twice."""
+    """Groups of evaluations to average over: all together, or each separately if two of them use
+    the same data (such as different splits), which would count twice."""
     if len({data for _, data in found}) == len(found):
         return [found]
     evaluations = dict.fromkeys(evaluation for evaluation, _ in found)
@@ -138,10 +138,10 @@ def _tellable(found: Found) -> list[Found]:
 
 
 def _over_data(found: Found) -> list[SeedComparison]:
-    """The mean over data sets, of the methods that all of them saw."""
+    """Comparison of the mean over datasets, for methods that were evaluated on all of them."""
     firsts = {data: next(iter(by_metric.items())) for (_, data), by_metric in found.items()}
     if len(firsts) < 2 or any(metric in LOWER_IS_BETTER for metric, _ in firsts.values()):
-        return []  # perplexities of two corpora have no scale in common
+        return []  # perplexities of two corpora have no common scale
     tables = {data: scores for data, (_, scores) in firsts.items()}
     shared = [m for m in next(iter(tables.values())) if all(m in t for t in tables.values())]
     means = {m: mean_over_tasks({d: t[m] for d, t in tables.items()}) for m in shared}

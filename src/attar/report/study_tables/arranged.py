@@ -32,11 +32,11 @@ class Layout:
     caption: str
     columns: tuple[Column, ...]
     arrange: Callable[[Sequence[Row], Row], tuple[tuple[Column, ...], Sequence[Row]]] | None = None
-    """Makes further columns, and other rows, of what the study wrote; it is given the facts too."""
+    """Computes additional columns and other rows from the study's rows and facts."""
 
 
 def by_stack(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Rows of each stack, in the order of the first of each."""
+    """Rows by stack, in order of first occurrence."""
     found: dict[str, list[Row]] = {}
     for row in rows:
         found.setdefault(str(row.get("stack", "")), []).append(row)
@@ -55,7 +55,7 @@ NORM_WORDS = {
 
 
 def norm_name(row: Row) -> str:
-    """A norm as people say it: its block and what it follows.
+    """Readable name of a norm: its block and what it follows.
 
     Example:
         >>> norm_name({"block": 3, "kind": "mha_norm"}), norm_name({"kind": "embedding"})
@@ -73,7 +73,7 @@ def with_norm_names(rows: Sequence[Row], facts: Row) -> tuple[tuple[Column, ...]
 
 
 def over_median(row: Row, key: str) -> float | None:
-    """How far the largest dimension of a norm stands out of the ordinary one.
+    """Ratio of the largest dimension of a norm to the median one.
 
     Example:
         >>> over_median({"largest_y": 12.0, "median_y": 1.5}, "y"), over_median({}, "y")
