@@ -48,8 +48,10 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_the_rows_are_the_kept_chunks_with_their_scores(
-    folder: Path, data: dict[str, Any], format: str
+    folder: Path, data: dict[str, Any], format: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Of more chunks than are written at a time."""
+    monkeypatch.setattr("attar.selection.export_data.ROWS_AT_ONCE", 2)
     metrics = _export(folder, data, f"kept_{format}", data="kept", format=format)
     rows = _rows(folder / f"kept_{format}")
     view = CorpusView.of_selection(Corpus.open(folder / "corpus"), folder / "kept")
@@ -57,7 +59,12 @@ def test_the_rows_are_the_kept_chunks_with_their_scores(
     assert {row["source"] for row in rows} == {"sea", "land"}
     assert sum(row["tokens"] for row in rows) == metrics["tokens"] == view.tokens
     assert len(rows) == metrics["rows"] == len(kept_rows(folder / "kept"))
-    assert metrics["files"] == len(list((folder / f"kept_{format}").rglob("train-*"))) > 1
+    files = list((folder / f"kept_{format}").rglob("train-*"))
+    assert metrics["files"] == len(files) > 1
+    assert {file.parent.name for file in files} == {
+        "data" if format == "dataset" else "kept_" + format
+    }
+    assert metrics["data"] == "kept"
     assert list(rows[0]) == metrics["columns"]
     kept = memory_map(folder / "kept" / KEPT_FILE)
     for name in ("teacher", "reference"):
@@ -73,6 +80,8 @@ def test_a_corpus_has_no_scores_and_its_parts(folder: Path, data: dict[str, Any]
     view = CorpusView(Corpus.open(folder / "corpus"), "reserved")
     assert [row["text"] for row in rows] == list(view.all_texts())
     assert metrics["columns"] == list(rows[0]) == ["text", "source", "tokens"]
+    [file, *_] = (folder / "reserved").glob("*.parquet")
+    assert pq.read_metadata(file).row_group(0).column(0).compression == "ZSTD"
 
 
 def test_a_data_set_opens_by_its_path_as_one_of_the_hub(folder: Path, data: dict[str, Any]) -> None:

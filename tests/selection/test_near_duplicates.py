@@ -7,7 +7,7 @@ import random
 import pytest
 
 import corpora
-from attar.selection.near_duplicates import grams, near_duplicates
+from attar.selection.near_duplicates import grams, near_duplicates, similarity
 
 THRESHOLD = 0.7
 
@@ -28,15 +28,16 @@ def texts() -> list[str]:
     return originals + copies
 
 
-def _jaccard(left: str, right: str) -> float:
-    one, two = set(grams(left)), set(grams(right))
-    return len(one & two) / len(one | two)
+def test_similarity_is_the_share_of_five_words_in_a_row_that_both_texts_have() -> None:
+    assert grams("a b c D e f") == ["a b c d e", "b c d e f"]
+    assert similarity("a b c d e f", "A b c d e g") == 1 / 3
+    assert similarity("a b c d e f g h", "a b c d e f g x") == 3 / 5
 
 
 def test_repeats_are_those_of_exact_similarity(texts: list[str]) -> None:
     margin = 4 * 0.5 / 128**0.5  # four standard errors of a signature of 128
     for number, found in enumerate(near_duplicates(texts, THRESHOLD)):
-        exact = [_jaccard(texts[number], earlier) for earlier in texts[:number]]
+        exact = [similarity(texts[number], earlier) for earlier in texts[:number]]
         highest = max(exact, default=0.0)
         if found is not None:
             assert exact[found] >= THRESHOLD - margin

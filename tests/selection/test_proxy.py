@@ -17,6 +17,7 @@ import corpora
 from attar.artifacts import RESULT_FILE
 from attar.data.corpus.token_store import Corpus
 from attar.errors import ArtifactError, DataError, ModelError, StoppedError, UsageError
+from attar.models.cost import forward_flops
 from attar.models.load import load_model
 from attar.numerics.metrics import METRICS
 from attar.selection.config import ProxyStep, ScoreStep, SelectStep
@@ -242,6 +243,20 @@ def test_what_was_saved_is_said_in_operations(
     whole = few["teacher"] * predicted["tokens"] / trained["sample_tokens"]
     assert offline["teacher_on_all"] == pytest.approx(whole, abs=1)
     assert offline["share_of_teacher"] == pytest.approx(offline["total"] / whole)
+
+
+def test_training_takes_three_forward_passes_a_row_and_those_of_validation(
+    folder: Path, made: MadeRows, trained: dict[str, Any]
+) -> None:
+    """Four epochs, three validations, and what judges it read before and after."""
+    folders = {name: folder / f"few_{name}" for name in ("teacher", "reference")}
+    sample = read_scored(Corpus.open(made.folder), folders, "proxy", may_be_sample=True)
+    body = load_model(folder / "other").model.base_model
+    learned, chosen, judged = (
+        forward_flops(body, sample.tokens[part]) for part in split_of(SAMPLE, 0.2, 0)
+    )
+    assert trained["flops"]["training"] == 12 * learned + 3 * chosen + 2 * judged
+    assert trained["epochs"] == 4
 
 
 def test_the_parts_of_a_sample_are_disjoint_and_complete() -> None:
