@@ -65,6 +65,7 @@ def test_what_cannot_be_asked_is_refused_before_anything_is_computed(
         encode_pairs(tmp_path, [("the", " map")], 64)
     with pytest.raises(DataError, match="has 5 tokens, but the model reads at most 4"):
         encode_pairs(folder, [("the", "12345")], 4)
+    assert len(encode_pairs(folder, [("the", "12345")], 5)[0].targets) == 5
     with pytest.raises(ModelError, match="joins '' with the end of 'the'"):
         encode_pairs(folder, [("the", "")], 64)
 

@@ -13,8 +13,8 @@ import finding_run
 import tiny
 from attar.data.config import FilesData
 from attar.data.load import load_data
-from attar.data.tables import TextData
-from attar.data.windows import WindowEncoder
+from attar.data.tables import Marks, Split, TextData
+from attar.data.windows import NOWHERE, WindowEncoder
 from attar.losses.config import CrossEntropy, ForwardKl
 from attar.losses.targets import UNLABELLED
 from attar.losses.term import Needs
@@ -74,6 +74,29 @@ def test_a_window_points_at_its_answer_or_at_its_first_token(tmp_path: Path) -> 
         found = split.texts[row][1][windows.begins[begin + first] : windows.ends[begin + last]]
         assert found == examples.golds[row][0]
     assert seen == {row for row, golds in enumerate(examples.golds) if golds}
+
+
+def test_an_answer_that_a_window_has_in_part_is_not_in_it(tmp_path: Path) -> None:
+    """Three words from each place of a text in several windows."""
+    tiny.write_tokenizer(tmp_path)
+    task = Task(objective=KINDS[1], max_length=15, window_overlap=3, input_names=INPUTS)
+    text = " ".join(["film", "list", "read", "open", "close", "write", "bad"] * 3)
+    begins = [at for at in range(len(text)) if at == 0 or text[at - 1] == " "]
+    ends = [at for at in range(1, len(text) + 1) if text[at : at + 1] in (" ", "")]
+    answers = list(zip(begins, ends[2:], strict=False))
+    marks = tuple(Marks(((*answer, ""),)) for answer in answers)
+    split = Split((("list", text),) * len(marks), np.zeros(len(marks)), marks=marks)
+    examples = QuotedTexts.of(split, WindowEncoder(tmp_path, task))
+    windows = examples.rows.windows
+    assert len(windows) > 2 * len(split)
+    for window, (first, last) in enumerate(examples.labels.tolist()):
+        begin, end = answers[windows.rows[window]]
+        whole = slice(*windows.encoded.starts[window : window + 2])
+        inside = windows.begins[whole] != NOWHERE
+        is_whole = windows.begins[whole][inside][0] <= begin <= end <= windows.ends[whole].max()
+        assert (first > 0) == is_whole
+        if is_whole:
+            assert (windows.begins[whole][first], windows.ends[whole][last]) == (begin, end)
 
 
 @pytest.mark.parametrize("objective", KINDS)

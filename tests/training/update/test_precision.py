@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from attar.errors import StoppedError
+from attar.progress import Progress
+from attar.step import StepContext
 from attar.training.update import precision
 from attar.training.update.precision import (
     PRECISION_FILE,
@@ -158,3 +160,10 @@ def test_a_damaged_choice_is_made_again(tmp_path: Path) -> None:
         (context.scratch / PRECISION_FILE).write_text(content)
         _, found = open_accelerator("auto", context, lambda is_bf16: None)
         assert found.name in ("bf16", "fp32") and found.reason != "x"
+
+
+@pytest.mark.parametrize("name", ["bf16", "fp32"])
+def test_the_choice_of_an_earlier_session_is_not_made_again(tmp_path: Path, name: str) -> None:
+    context = StepContext("s", tmp_path, tmp_path, {}, {}, tmp_path, Progress(quiet=True))
+    (tmp_path / PRECISION_FILE).write_text(json.dumps({"name": name, "reason": "measured"}))
+    assert open_accelerator("auto", context)[1] == Precision(name, "measured")  # type: ignore[arg-type]
