@@ -2,6 +2,8 @@
 
     python benchmarks/extrapolation.py RUN…              each RUN is the folder of a train step
     python benchmarks/extrapolation.py RUN --longer L    fit all of RUN, predict the end of L
+    python benchmarks/extrapolation.py --world WORLD     train the runs, in the closed world of
+                                                         `selection_noise`; 25 minutes of one core
 
 Of the first form: only evaluations up to a quarter of the run's tokens are fitted, of which the
 first fifth is left out as warm-up, so a run needs 24 evaluations or more. A learning rate that
@@ -18,10 +20,56 @@ from pathlib import Path
 from attar.evaluation.config import PowerLawFit
 from attar.evaluation.extrapolation import fit_curves
 from attar.evaluation.recovery import Curve, read_curve
+from attar.recipe.run import run_recipe
 from record import table, write_page
 
 SHARE = 0.25
 QUESTION = "A power law fitted to a run's losses: does it predict 4 × the budget?"
+
+RECIPE = """
+name = "laws"
+seed = 0
+
+[data.corpus]
+source = "corpus"
+path = "{world}/runs/closed_world/corpus"
+
+[data.corpus.validation]
+source = "files"
+path = "{world}/mixture"
+text = "text"
+objective = "causal_lm"
+max_set_aside = 0.05
+validation_rows = 40
+"""
+STEP = """
+[steps.constant{seed}]
+run = "train"
+model = {{ size = "pico", family = "llama", tokenizer = "{world}/runs/closed_world/corpus" }}
+seed = {seed}
+data = "corpus"
+part = "scored"
+max_length = 256
+batch_tokens = 2048
+max_tokens = {tokens}
+learning_rate = 2e-3
+schedule = "constant"
+evaluations = 40
+keep = "last"
+precision = "fp32"
+"""
+TOKENS = 2_200_000
+"""Once through almost all that is scored there."""
+
+
+def trained(world: Path, seeds: int, tokens: int) -> list[Path]:
+    """Folders of runs whose learning rate stays the same to the end."""
+    given = {"world": world.resolve(), "tokens": tokens}
+    text = RECIPE.format(**given) + "".join(STEP.format(**given, seed=s) for s in range(seeds))
+    file = world / "laws.toml"
+    file.write_text(text, encoding="utf-8")
+    run = run_recipe(file, out=world / "runs").folder
+    return [run / f"constant{seed}" for seed in range(seeds)]
 
 
 def predicted(name: str, seen: Curve, tokens: float, real: float, fit: PowerLawFit) -> list[str]:
@@ -45,7 +93,10 @@ def predicted(name: str, seen: Curve, tokens: float, real: float, fit: PowerLawF
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("runs", type=Path, nargs="+")
+    parser.add_argument("runs", type=Path, nargs="*")
+    parser.add_argument("--world", type=Path, help="folder of `selection_noise` to train runs in")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--tokens", type=int, default=TOKENS)
     parser.add_argument("--longer", type=Path, help="a run with more tokens to predict the end of")
     parser.add_argument("--share", type=float, default=SHARE, help="of a run's tokens that is seen")
     parser.add_argument("--from-share", type=float, default=PowerLawFit().from_share)
@@ -53,7 +104,8 @@ def main() -> None:
     asked = parser.parse_args()
     fit = PowerLawFit(bootstrap=asked.bootstrap, from_share=asked.from_share)
     rows = []
-    for folder in asked.runs:
+    made = trained(asked.world, asked.seeds, asked.tokens) if asked.world else []
+    for folder in (*asked.runs, *made):
         whole = read_curve(folder, folder.name)
         end = read_curve(asked.longer, asked.longer.name) if asked.longer else whole
         seen = whole if asked.longer else whole.until(asked.share * whole.total_tokens)
