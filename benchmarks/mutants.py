@@ -206,23 +206,26 @@ def page(cells: Sequence[dict[str, Any]]) -> str:
     rows, holes = [], []
     for room, of_room in groupby(ran, key=lambda cell: room_of(cell["file"])):
         found = list(of_room)
-        same = [cell for cell in found if change(cell) in explained or is_for_checkers(cell)]
-        noticed = sum(cell["status"] in NOTICED for cell in found)
-        left = [cell for cell in found if cell["status"] not in NOTICED and cell not in same]
-        rate = 100 * noticed / max(len(found) - len(same), 1)
-        rows.append([room, len(found), noticed, len(same), len(left), f"{rate:.0f} %"])
+        reached = [cell for cell in found if cell["status"] != "no test"]
+        same = [cell for cell in reached if change(cell) in explained or is_for_checkers(cell)]
+        noticed = sum(cell["status"] in NOTICED for cell in reached)
+        left = [cell for cell in reached if cell["status"] not in NOTICED and cell not in same]
+        rate = 100 * noticed / max(len(reached) - len(same), 1)
+        counts = (len(found), len(found) - len(reached), len(same), noticed, len(left))
+        rows.append([room, *counts, f"{rate:.0f} %"])
         holes += left
-    head = ["room", "mutants run", "noticed", "change nothing", "survived", "kill rate"]
+    head = ["room", "mutants", "not reached", "change nothing", "noticed", "survived", "kill rate"]
     body = [
-        "A mutant is noticed when a test of its room, or a law, fails or runs far too long; slow "
-        "tests and those of other rooms are not run, so the rate is a lower bound. It leaves out "
-        f"mutants that change nothing that can be observed. {len(cells) - len(ran)} mutants of the "
-        "sample were not run for want of time; mutmut runs those with the quickest tests first.",
+        "A mutant is noticed when a test of its room, or a law, fails or runs far too long. Slow "
+        "tests and those of other rooms are not run: functions that only they call are not reached "
+        "and left out of the rate, and what only they would notice counts as survived. Mutants "
+        f"that change nothing that can be observed are left out. {len(cells) - len(ran)} of the "
+        "sample were not run for want of time; mutmut begins with those whose tests are quickest.",
         table(head, rows),
     ]
     if holes:
-        shown = [[c["file"], c["status"], _code(c["was"]), _code(c["now"])] for c in holes]
-        body += ["## Survivors", table(["file", "what", "was", "became"], shown)]
+        shown = [[c["file"], _code(c["was"]), _code(c["now"])] for c in holes]
+        body += ["## Survivors", table(["file", "was", "became"], shown)]
     return "\n\n".join(body)
 
 
