@@ -244,8 +244,8 @@ def running_in(folder: Path) -> Generator[Path]:
     folder = folder.resolve()
     with run_lock(folder):
         with refusals_explained(folder):
-            # The first write beside the lock, which may be an older run's: a folder that is read
-            # only says so here.
+            # The first write besides the lock, which may exist already: this is where a read-only
+            # folder fails.
             write_text(folder / CRASH_FILE, "")
             (folder / CRASH_FILE).unlink()
         require_own_folders(folder)

@@ -1,5 +1,5 @@
-"""Losses on a logarithmic axis with their 95 % bands: fitted power laws, and several methods while
-they train, against FLOPs and against tokens, which shows where each crosses the first."""
+"""Losses with 95 % bands on a logarithmic axis: fitted power laws, and training losses of several
+methods against FLOPs and tokens, with crossings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from attar.report.sections.recovery import Measured, Recovery
 
 AIR = 0.06
 MOST_LABELS = 6
-"""Of the axis of tokens."""
+"""Maximum number of labels on the axis of tokens."""
 
 
 def extrapolation_picture(found: Extrapolation) -> Picture:
@@ -62,9 +62,9 @@ def bands_svg(
     """Losses with their bands on a logarithmic axis, as inline SVG.
 
     Args:
-        lines: points of lines, with `low` and `high`; `line` tells the lines apart.
-        points: that are marked.
-        heights: what the axis shows; a band beyond it is cut off.
+        lines: points of lines, with `low` and `high`; `line` identifies the line.
+        points: points to mark.
+        heights: range of the axis; bands are clipped to it.
     """
     alt = require("altair", "report")
     low, high = heights

@@ -1,5 +1,5 @@
-"""What the studies of outliers look like: dimensions through the depth of a model, its magnitudes,
-and the scales of its norms.
+"""Charts of the studies of outliers: dimensions through the depth of a model, magnitudes, and the
+scales of norms.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from attar.report.sections.study import Study, rows_of
 from attar.report.study_tables.arranged import Row, by_stack, norm_name
 
 MOST_ROWS = 20
-"""Dimensions or norms in one picture; the table has them all."""
+"""Maximum number of dimensions or norms in a picture; the table has all."""
 FULL_STRENGTH = 8.0
 """Standard deviations that are drawn opaque."""
 BORDER = 3.0
 MODEL_COLOURS = ("var(--float)", "var(--simulated)")
 NORM_COLOURS = ("var(--float)", "var(--bad)")
 LEFT_OF_MEDIAN = 10.0
-"""Values so many times smaller than a median are not drawn: they fade out alike in every model."""
+"""Values smaller than a median by this factor are not drawn; they are similar in every model."""
 
 
 def outlier_pictures(study: Study) -> tuple[Picture, ...]:
@@ -93,7 +93,7 @@ def _depth_names(places: Sequence[Row]) -> list[str]:
 
 
 def _growth(stack: str, states: Sequence[Row]) -> Picture:
-    """How far the largest value stands above the median, from the embedding to the last block."""
+    """Ratio of the maximum to the median, from the embedding to the last block."""
     bars = []
     for row in states[: 2 * MOST_ROWS]:
         ratio = number(row.get("max_to_median")) or 0.0
@@ -114,7 +114,7 @@ def _growth(stack: str, states: Sequence[Row]) -> Picture:
 
 
 def state_name(row: Row) -> str:
-    """A hidden state as people say it.
+    """Readable name of a hidden state.
 
     Example:
         >>> state_name({"block": 3, "kind": "block"}), state_name({"kind": "embedding"})
@@ -126,7 +126,7 @@ def state_name(row: Row) -> str:
 
 
 def gamma_pictures(study: Study) -> tuple[Picture, ...]:
-    """For each stack, where the γ of each norm lie and which stand out."""
+    """For each stack, the range of γ of each norm, with outliers."""
     pictures: list[Picture] = []
     for stack, rows in by_stack(study.rows).items():
         lines = [_extent(row) for row in rows[: 2 * MOST_ROWS]]
@@ -159,7 +159,7 @@ def _extent(row: Row) -> Extent:
 
 
 def norm_short(row: Row) -> str:
-    """A norm in few letters.
+    """Short name of a norm.
 
     Example:
         >>> norm_short({"block": 3, "kind": "mha_norm"}), norm_short({"kind": "embedding"})
@@ -173,7 +173,7 @@ def norm_short(row: Row) -> str:
 
 
 def histogram_pictures(study: Study) -> tuple[Picture, ...]:
-    """For each stack, one panel a hidden state and model, all on one scale."""
+    """For each stack, one panel per hidden state and model, all with the same scale."""
     per_octave = number(table(study.content.get("facts")).get("bins_per_octave")) or 4.0
     rows = [row for row in study.rows if number(row.get("largest"))]
     if not rows:

@@ -42,16 +42,16 @@ class Scores:
     bars: int
     areas: tuple[Area, ...]
     keys: tuple[tuple[str, str, int], ...]
-    """(class, what it means, chunks)."""
+    """(class, meaning, number of chunks)."""
     ticks: tuple[tuple[float, str], ...]
     """(share of the width, label)."""
     cut: float | None
-    """In bars from the left."""
+    """Position of the cut, in bars from the left."""
     trim: float | None
     shares: Mapping[str, Any]
-    """What the script computes with; empty: nothing can be moved."""
+    """Data for the script; empty if the chart is not interactive."""
     within: str
-    """How near a share of the slider is to one that is known exactly."""
+    """Resolution of the slider: maximum distance to a share that is known exactly."""
 
 
 def scores_of(selected: Selected, made: Made) -> Scores | None:
@@ -112,7 +112,7 @@ def _moving(
 
 
 def _areas(counts: Mapping[str, Sequence[int]], *, is_clipped: bool) -> tuple[Area, ...]:
-    """Bars on top of each other, the tallest as high as the picture."""
+    """Stacked bars; the tallest has the height of the picture."""
     most = max(map(sum, zip(*counts.values(), strict=True))) or 1
     base = [0.0] * len(counts["kept"])
     areas: list[Area] = []

@@ -80,7 +80,7 @@ def value_axis(title: str, ticks: int = 5) -> Any:
 
 
 def flat_title(shape: Shape) -> dict[str, Any]:
-    """A vertical axis whose title lies flat above it, where it is read without turning the head."""
+    """A vertical axis with a horizontal title above it."""
     return {
         **{"titleAngle": 0, "titleAlign": "left", "titleAnchor": "start"},
         **{"titleBaseline": "bottom", "titleX": -shape.left + 6, "titleY": -12, "domain": False},
@@ -88,7 +88,7 @@ def flat_title(shape: Shape) -> dict[str, Any]:
 
 
 def dressed(chart: Any, shape: Shape) -> Any:
-    """The chart with the house's look: no frame, faint grid, letters in the page's ink."""
+    """Apply the common style: no frame, faint grid, text in the page's colour."""
     return (
         chart.properties(
             width=shape.plot_width,
@@ -123,7 +123,7 @@ def svg_of(chart: Any, label: str) -> str:
 
     Args:
         chart: an Altair chart with a fixed size.
-        label: what a screen reader says instead of the picture.
+        label: text alternative for screen readers.
     """
     drawn = require("vl_convert", "report").vegalite_to_svg(chart.to_dict())
     ElementTree.register_namespace("", SVG)

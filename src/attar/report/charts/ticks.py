@@ -16,9 +16,10 @@ from attar.report.charts.svg import FONT_PX, Shape, flat_title
 from attar.report.quantities import QUALITIES, SHOWN_AS_PERCENT
 
 ROUND = (1, 2, 5, 10)
-"""Steps, times a power of ten."""
+"""Allowed steps, times a power of ten."""
 LEAST_STEP = 0.7
-"""Of the wanted distance: a little closer is better than the next round step, 2.5 × as far."""
+"""Minimum step relative to the ideal distance; slightly closer is better than the next round step,
+2.5 × as far."""
 MOST_DECIMALS = 6
 """Finer steps are labelled with an exponent."""
 LABEL_AIR_PX = 8
@@ -31,9 +32,9 @@ class Ticks:
 
     values: tuple[float, ...]
     format: str
-    """Python's and d3's alike."""
+    """Number format, valid in Python and d3."""
     factor: int
-    """100 where labels are in percent."""
+    """100 if labels are in percent."""
 
     @property
     def labels(self) -> list[str]:
@@ -69,8 +70,8 @@ def ticked(
     """About `count` ticks on an axis from `low` to `high`.
 
     Args:
-        metric: its bounds are never passed.
-        is_share: labelled in percent.
+        metric: ticks stay within its bounds.
+        is_share: whether labels are in percent.
 
     Example:
         >>> ticked(0.93, 1.02, 5, "accuracy", is_share=True).labels
@@ -89,7 +90,7 @@ def ticked(
 
 
 def _format(values: tuple[float, ...], step: float, factor: int) -> str:
-    """As many digits as the step has."""
+    """A format with as many digits as the step needs."""
     decimals = max(-math.floor(math.log10(step * factor) + 1e-9), 0)
     if decimals <= MOST_DECIMALS:
         return f".{decimals}f"

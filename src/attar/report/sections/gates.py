@@ -1,14 +1,15 @@
-"""The recipe's quality gates beside the values measured: met, missed, or not measured.
+"""The recipe's gates with the measured values: met, missed, or not measured.
 
-The engine judges gates after the last step; the page is written before that. Both decide by
-`keeps_limits`: were each to compare in its own words, `0.79 >= 0.80 - 0.01` (true in binary) and
-`0.80 - 0.79 <= 0.01` (false) would disagree. A limit that is reached is met, rounding included:
+The engine checks gates after the last step; the report is written before that. Both use
+`keeps_limits`, because two implementations could disagree: in floating point,
+`0.79 >= 0.80 - 0.01` is true and `0.80 - 0.79 <= 0.01` is false. Equality with a limit counts as
+met, with a tolerance for rounding:
 
     at least: value >= limit - TOLERANCE      at most: value <= limit + TOLERANCE
     max_drop: value >= reference - max_drop - TOLERANCE
 
-The page finds the values in the same artifacts. Where a sweep multiplied the step, the mean over
-the runs counts.
+The report reads the values from the same artifacts. For a step in a sweep, the mean over the runs
+is used.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from attar.report.quantities import DASH, QUALITIES, metric_text, number_text, p
 from attar.report.reading import Made, base_name, number, table
 
 NO_VALUE = "without a value"
-"""Such as the accuracy of no rows; it keeps no limit."""
+"""Shown for an undefined value, such as the accuracy of no rows, which fails every limit."""
 TOLERANCE = 1e-9
-"""More than the rounding of a few additions near 1, less than one answer in any evaluation."""
+"""Larger than rounding errors of a few additions, smaller than the effect of a single row."""
 
 
 def keeps_limits(
@@ -36,10 +37,10 @@ def keeps_limits(
     reference: float | None = None,
     max_drop: float | None = None,
 ) -> bool:
-    """Whether `value` keeps every limit that is given; NaN keeps none.
+    """Whether `value` meets every given limit; NaN fails all.
 
     Args:
-        reference: what `max_drop` counts from; both or neither.
+        reference: the reference value of `max_drop`; give both or neither.
 
     Example:
         >>> keeps_limits(0.79, reference=0.80, max_drop=0.01), keeps_limits(0.79, at_least=0.7901)
@@ -57,13 +58,13 @@ def keeps_limits(
 @dataclass(frozen=True)
 class Gate:
     metric: str
-    """Dotted: step, model, metric."""
+    """Dotted path: step, model, metric."""
     measured: float | None
-    """NaN: it has no value."""
+    """The measured value; NaN if it is undefined."""
     shown: str
     condition: str
     is_met: bool | None
-    """None: the metric was not found among the artifacts."""
+    """None if the metric was not found in the artifacts."""
 
 
 def gates(made: Sequence[Made], recipe: Mapping[str, Any]) -> tuple[Gate, ...]:
@@ -107,8 +108,7 @@ def _shown(metric: str, value: float | None) -> str:
 
 
 def measured_value(made: Sequence[Made], metric: str) -> float | None:
-    """The number a dotted name stands for: a model's metric in an evaluation, or any metric of a
-    step."""
+    """The number at a dotted path: a model's metric in an evaluation, or any metric of a step."""
     step_name, _, rest = metric.partition(".")
     steps = [step for step in made if step_name in (step.name, base_name(step.name))]
     values = [value for step in steps for value in _values_at(step.metrics, rest)]
@@ -134,14 +134,14 @@ def _matched(name: str, rest: str) -> str:
 
 
 def longest_name(names: Container[str], parts: Sequence[str]) -> str | None:
-    """The first name of a dotted path, the longest that fits: a class, or a threshold of 99.5 %,
-    has a dot in its name."""
+    """The first name of a dotted path, by longest match, because names of classes or a threshold
+    such as 99.5 % can contain a dot."""
     joined = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
     return next((name for name in joined if name in names), None)
 
 
 def _descend(content: Any, dotted: str) -> float | None:
-    """None: there is no such figure; NaN, which keeps no limit: it has no value."""
+    """The number at a path within `content`; None if it does not exist, NaN if it is undefined."""
     parts = dotted.split(".")
     while parts:
         inside = table(content)

@@ -1,8 +1,8 @@
-"""What was selected from a corpus: how scores are distributed, what each source lost, how diverse
-the rest is, and chunks to read.
+"""Selections from a corpus: distribution of scores, share of each source, diversity, and example
+chunks.
 
-Everything on the page has a bound, whatever the corpus: counts come in bins, texts are samples,
-small sources are counted together, and only the first selections have texts and a slider.
+The size of the page is bounded for any corpus: counts are binned, texts are sampled, small sources
+are combined, and only the first selections have texts and a slider.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from attar.report.quantities import DASH, number_text, share_text
 from attar.report.reading import Made, number, table
 
 MOST_EXPLORED = 8
-"""Selections with a slider and texts; a page of them stays below 3 MiB."""
+"""Maximum number of selections with a slider and texts, which keeps the page below 3 MiB."""
 OTHERS, NO_NAME = "other sources", "(no name)"
 FACTS = (
     ("method", "method"),
@@ -33,7 +33,7 @@ PLACES = {
     "trimmed": "Trimmed: among the highest scores",
     "near duplicate": "Near duplicates, each with the earlier chunk that it repeats",
 }
-"""Place of a chunk to read → how the page calls it."""
+"""Place of an example chunk → its name on the page."""
 SAMPLES = {
     "all": "all scored chunks",
     "kept": "kept chunks",
@@ -54,7 +54,7 @@ class SourceRow:
 
 @dataclass(frozen=True)
 class Likelihood:
-    """What one model says of a chunk."""
+    """Log-probability of a chunk by one model."""
 
     model: str
     log_p: float
@@ -69,10 +69,10 @@ class ReadChunk:
     tokens: int
     score: float
     by: tuple[Likelihood, ...]
-    """None where a proxy predicted the score."""
+    """Log-probabilities by both models; empty if a proxy predicted the score."""
     text: str
     repeats: str = ""
-    """Of a near duplicate, the text that it repeats."""
+    """For a near duplicate, the text that it repeats."""
     similarity: float | None = None
 
 
@@ -82,7 +82,7 @@ class ReadPlace:
 
     title: str
     of: int
-    """Chunks that they were drawn from."""
+    """Number of chunks at this place."""
     chunks: tuple[ReadChunk, ...]
 
 
@@ -100,18 +100,18 @@ class Sampled:
 class Selected:
     name: str
     is_explored: bool
-    """It has a slider and texts."""
+    """Whether it has a slider and texts."""
     facts: tuple[tuple[str, Any], ...]
     keep: float
     own_shares: bool
-    """Some sources have a share of their own."""
+    """Whether some sources have their own share."""
     fates: Mapping[str, int]
     cut: float | None
     sources: tuple[SourceRow, ...]
     places: tuple[ReadPlace, ...]
     diversity: tuple[Sampled, ...]
     encoder: str
-    """What the texts of `diversity` were compared by."""
+    """The encoder used for `diversity`."""
 
     @property
     def total(self) -> SourceRow:
@@ -159,8 +159,7 @@ def _selected(step: Made, is_explored: bool, proxy_facts: tuple[tuple[str, Any],
 
 
 def _proxy_facts(step: Made, by_name: Mapping[str, Made]) -> Iterator[tuple[str, str]]:
-    """How well the proxy ranks chunks it has not seen, and what it saved, where one made the
-    scores."""
+    """For scores from a proxy, how well it ranks unseen chunks, and the cost that it saved."""
     scores = by_name.get(str(step.settings.get("scores")))
     if scores is None:
         return
@@ -185,7 +184,7 @@ def _duplicate_facts(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _sources(counts: Mapping[str, Any], shown: Sequence[str | None]) -> tuple[SourceRow, ...]:
-    """A row for each name that is shown; None stands for all other sources."""
+    """One row per name in `shown`; None stands for all other sources."""
     unnamed = NO_NAME if len(counts) > 1 else "all"
     names = ("chunks", "kept", "tokens", "kept_tokens")
     rows = {

@@ -1,8 +1,8 @@
-"""The studies of `analyze` steps as tables: what was asked, under what conditions, and every row.
+"""The studies of `analyze` steps as tables, with their conditions.
 
-A study's artifact holds its rows as plain data (study.json); a literal table (studies/layouts.py)
-says which of their figures are shown, under what heading and in what form. A study without a row
-there shows its facts alone; report.json has the rest.
+The artifact of a study has its rows as plain data (study.json). A table of layouts
+(study_tables/layouts.py) determines which figures are shown, with headings and formats. A study
+without a layout only shows its facts; report.json has all data.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Study:
     facts: tuple[tuple[str, Any], ...]
     grids: tuple[Grid, ...]
     content: Mapping[str, Any]
-    """study.json as it is, for pictures."""
+    """Content of study.json, for pictures."""
 
     @property
     def rows(self) -> Sequence[Row]:
@@ -41,7 +41,7 @@ class Study:
 
 
 def rows_of(content: Mapping[str, Any], name: str = "rows") -> Sequence[Row]:
-    """The rows of one of a study's tables; none where the artifact has none."""
+    """The rows of one of a study's tables; empty if it is missing."""
     return tables(content.get(name))
 
 
@@ -71,7 +71,7 @@ def _study(step: Made) -> Study:
 
 
 def _by_model(words: str, given: Any) -> Sequence[tuple[str, Any]]:
-    """A fact in words; of one that each model has for itself, one for each.
+    """Name and value of a fact, or one for each model if there are several.
 
     Example:
         >>> _by_model("tokens", 9), _by_model("tokens of", {"teacher": 9, "student": 8})
@@ -123,7 +123,7 @@ def _cell(column: Column, value: Any, metric: str) -> str:
 
 
 def signed(value: float, digits: int) -> str:
-    """A change with its sign, a real minus, and no sign at zero.
+    """Format a change with its sign (+ or −), and without a sign for zero.
 
     Example:
         >>> signed(1.234, 2), signed(-0.5, 1), signed(-0.001, 1)

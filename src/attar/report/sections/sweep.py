@@ -1,6 +1,7 @@
-"""Every run of a sweep beside its siblings, with mean, standard deviation, best and count.
+"""The runs of a sweep, with mean, standard deviation, best value and number of runs.
 
-Runs are compared by what an evaluation measured; without one, by the validation seen in training.
+Runs are compared by the results of an evaluation, or by validation metrics of training if there is
+none.
 """
 
 from __future__ import annotations
@@ -37,17 +38,17 @@ class Spread:
 
 @dataclass(frozen=True)
 class Sweep:
-    """One step that was made several times."""
+    """One step with several runs."""
 
     name: str
     measured_by: str
-    """The evaluate step, or "validation" of training."""
+    """The evaluate step, or "validation"."""
     runs: tuple[tuple[str, Mapping[str, float]], ...]
-    """What was varied → metric → value."""
+    """Varied settings → metric → value."""
     spreads: Mapping[str, Spread]
-    """Over all runs, failed ones included."""
+    """Statistics over all runs, including failed ones."""
     failed: tuple[str, ...] = ()
-    """What was varied in runs that failed in training, or were made of one that did."""
+    """Varied settings of runs whose training failed, or that descend from such a run."""
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -55,7 +56,7 @@ class Sweep:
 
 
 def sweeps(made: Sequence[Made], compared: Sequence[Comparison]) -> tuple[Sweep, ...]:
-    """Every multiplied step that has figures."""
+    """Every step with several runs that has metrics."""
     found: dict[str, Sweep] = {}
     for comparison in compared:
         runs = [
@@ -75,7 +76,7 @@ def sweeps(made: Sequence[Made], compared: Sequence[Comparison]) -> tuple[Sweep,
 
 
 def _made_of(sweep: Sweep, failed: set[str], made: Sequence[Made]) -> tuple[str, ...]:
-    """Runs of a sweep that failed themselves, or whose model goes back to one that did."""
+    """Runs of a sweep that failed, or whose model descends from a failed run."""
     return tuple(
         variant
         for variant, _ in sweep.runs

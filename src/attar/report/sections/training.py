@@ -1,9 +1,9 @@
-"""Training curves: the loss at every logged step, its parts, and validation where it was looked at.
+"""Training curves: the loss at every logged step, its terms, and validation metrics.
 
-The logged loss is noisy, so the page draws it faint and a running mean over a twentieth of the
-points in front of it. Runs of a sweep share one picture. Points beyond a few hundred are thinned by
-averaging neighbours: a curve cannot show more, and the page stays small; history.jsonl keeps them
-all. Runs that failed beside their other seeds are named, and dashed.
+The logged loss is noisy, so it is drawn faint, with a running mean over a twentieth of the points
+in front. Runs of a sweep share one picture. If there are more than a few hundred points, neighbours
+are averaged, because a curve cannot show more and the page stays small; history.jsonl has all
+points. Runs that failed, compared with other seeds, are listed and drawn dashed.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from attar.report.reading import Made, base_name, number, table, variant_of, wit
 from attar.report.sections.seed_comparisons import method_and_seed
 
 MOST_POINTS = 300
-"""Points drawn in one curve: about one for every two pixels of its picture."""
+"""Maximum number of points per curve, about one per two pixels."""
 SMOOTHED_SHARE = 0.05
 """Width of the running mean, as a share of the curve."""
 LEAST_TO_SMOOTH = 20
-"""Curves with fewer points are drawn as they are."""
+"""Curves with fewer points are not smoothed."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Curve:
     name: str
     points: tuple[tuple[float, float], ...]
     is_failed: bool = False
-    """Of a run that failed; see `failed_of`."""
+    """Whether the run failed; see `failed_of`."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ class Training:
     """Named figures of the first run, in reading order."""
     loss: tuple[Curve, ...]
     smooth_loss: tuple[Curve, ...]
-    """What is drawn in front: the running means; of one run its validation loss too."""
+    """Curves in front: the running means, and for a single run its validation loss."""
     parts: tuple[Curve, ...]
-    """Each term of the loss; empty when there is only one."""
+    """Terms of the loss; empty if there is only one."""
     validation: Mapping[str, tuple[Curve, ...]]
-    """Metric → one curve a run. Of one run's metric that never changes, `facts` has it."""
+    """Metric → one curve per run. For a single run, a constant metric is in `facts` instead."""
     failed: tuple[str, ...] = ()
-    """What was varied in the runs that failed, by their loss against that of the other seeds."""
+    """Varied settings of runs that failed, by their loss compared with other seeds."""
 
 
 FACTS = (
@@ -80,8 +80,8 @@ def trainings(made: Sequence[Made]) -> tuple[Training, ...]:
 
 
 def failed_of(runs: Sequence[Made]) -> tuple[str, ...]:
-    """Names of training runs whose loss left that of the same setting's other seeds; the rule is
-    in `numerics.failed_runs`."""
+    """Names of training runs that failed compared with other seeds of the same setting; see
+    `numerics.failed_runs`."""
     groups: dict[str, dict[str, list[float | None]]] = {}
     for run in runs:
         method, seed = method_and_seed(run.name)
@@ -135,8 +135,8 @@ def _training(name: str, runs: Sequence[Made], caches: Mapping[str, Mapping[str,
 
 
 def _both(training: Curve, validation: Curve, kinds: Sequence[str]) -> tuple[Curve, Curve]:
-    """Two lines of one picture; what each is, where training minimizes something else than the
-    loss against the labels."""
+    """Training and validation curves for one picture, with the kinds of their losses if training
+    does not minimize the loss on labels."""
     is_other = bool(kinds) and list(kinds) != ["cross_entropy"]
     return (
         replace(training, name=f"training ({' + '.join(kinds)})" if is_other else "training"),
@@ -155,7 +155,7 @@ def _facts(trained: Mapping[str, Any], loss: Curve) -> tuple[tuple[str, Any], ..
 
 
 def _distribution_facts(cache: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    """What a cache keeps of its teacher's distributions, where it is not all of them."""
+    """Description of a cache with sparse teacher distributions."""
     kept = table(cache.get("distribution"))
     if not kept:
         return ()
@@ -204,7 +204,7 @@ def _point(line: Mapping[str, Any], value: Any) -> tuple[float, float] | None:
 
 
 def thinned(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
-    """At most `MOST_POINTS` points, each the mean of equally many neighbours.
+    """Reduce to at most `MOST_POINTS` points by averaging groups of neighbours.
 
     Example:
         >>> len(thinned([(float(i), 1.0) for i in range(1000)])) <= MOST_POINTS
@@ -216,7 +216,7 @@ def thinned(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, float],
 
 
 def smoothed(curve: Curve) -> Curve:
-    """The running mean, each window cut off at the ends; a short curve is left as it is."""
+    """Running mean with windows truncated at the ends; short curves are unchanged."""
     count = len(curve.points)
     if count < LEAST_TO_SMOOTH:
         return curve

@@ -1,4 +1,4 @@
-"""Models that embed: how near their vectors are to the first model's, and what short ones keep."""
+"""Embedding models: similarity of their vectors to the first model's, and truncated vectors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class VectorTable:
 
 
 def vector_tables(made: Sequence[Made]) -> tuple[VectorTable, ...]:
-    """One table for each evaluate step with more to say about vectors than its metrics."""
+    """One table for each evaluate step with additional figures about vectors."""
     found = (_table(step) for step in made if step.run == "evaluate")
     return tuple(each for each in found if each is not None)
 

@@ -12,7 +12,7 @@ from attar.report.reading import Made, ends_of, number, table, tables
 
 TITLES = dict(zip(AVERAGES, ("average", "average with StoryCloze"), strict=True))
 METRIC_WORDS = {"acc": "log p", "acc_norm": "log p per character"}
-"""How the answer is chosen."""
+"""Metric → score that the answer is chosen by."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Score:
     against_chance: str
     """above | at | below."""
     more: str = ""
-    """Another figure of the same rows."""
+    """An additional figure for the same rows."""
 
     @property
     def text(self) -> str:
@@ -34,7 +34,7 @@ class Score:
 
     @property
     def detail(self) -> str:
-        """The interval, and whether guessing does as well."""
+        """The interval, and its position relative to chance level."""
         ends = interval_text("accuracy", self.low, self.high)
         word = "" if self.against_chance == "above" else f"{self.against_chance} chance"
         return " · ".join(filter(None, [ends, word, self.more]))
@@ -47,7 +47,7 @@ class TaskScores:
     name: str
     title: str
     asked: str
-    """How many rows, and which."""
+    """Number and selection of rows."""
     chosen_by: str
     chance: float
     scores: tuple[Score, ...]
@@ -64,7 +64,7 @@ class ZeroShot:
 
     @property
     def sentence(self) -> str:
-        """For a headline: each model on average."""
+        """Average of each model, for the headline."""
         average = self.rows[0]
         tasks = sum(row.name not in AVERAGES for row in self.rows)
         parts = [
