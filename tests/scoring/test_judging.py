@@ -13,7 +13,7 @@ import simulated
 import tiny
 from attar.data.config import FilesData
 from attar.data.load import load_data
-from attar.data.tables import Marks, Split
+from attar.data.tables import Marks, Split, TextData
 from attar.data.tokenize import Encoded, TextEncoder
 from attar.errors import NonFiniteError
 from attar.models.load import load_model
@@ -106,8 +106,10 @@ def test_tags_are_judged_by_the_marks_that_are_right(tmp_path: Path) -> None:
     )
     marks = (Marks(((0, 9, "LOC"), (10, 14, "LOC")), ((0, 9), (10, 14))), None)
     split = Split((("good film list",), ("bad",)), np.zeros(2), marks=marks)
-    encoded, labels, answers = READ["tags"](tmp_path, task, split)
-    logits = np.zeros((len(encoded.ids), 2))
+    data = TextData("rows", task.objective, names, ("span_f1",), {"train": split})
+    judge = Judge.of_head("m", tmp_path, task, split, data, context_in(tmp_path), 2)
+    logits = np.zeros((len(judge.encoded.ids), 2))
     logits[:, 1] = [0, 9, *[-9] * (len(logits) - 2)]
-    assert answers(logits).tolist() == [[1, 1], [0, 0]]
-    assert labels.tolist() == [2, 0]
+    assert judge.of_tokens is not None
+    assert judge.of_tokens(logits).tolist() == [[1, 1], [0, 0]]
+    assert judge.labels.tolist() == [2, 0]
