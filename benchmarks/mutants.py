@@ -12,7 +12,8 @@ sample, and a file of results. The sample is every mutant whose number ends in o
 digits, so it does not depend on what any mutant is.
 
 Statements that raise are left alone: their texts are for people. Every mutant that was run is a
-line in the file of cells; a file that is mutated again replaces its older lines. A survivor that
+line in the file of cells; a file that is mutated again replaces its older lines. A survivor whose
+hole was mended, and which then failed a test, is "killed" with that test as `by`. A survivor that
 changes nothing that can be observed is named, with the reason, in `mutants_explained.jsonl`.
 """
 
@@ -220,7 +221,9 @@ def page(cells: Sequence[dict[str, Any]]) -> str:
         "tests and those of other rooms are not run: functions that only they call are not reached "
         "and left out of the rate, and what only they would notice counts as survived. Mutants "
         f"that change nothing that can be observed are left out. {len(cells) - len(ran)} of the "
-        "sample were not run for want of time; mutmut begins with those whose tests are quickest.",
+        "sample were not run for want of time; mutmut begins with those whose tests are quickest. "
+        f"{sum('by' in cell for cell in ran)} survived at first, and are noticed by a test that "
+        "was strengthened since.",
         table(head, rows),
     ]
     if holes:
