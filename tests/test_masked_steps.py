@@ -213,7 +213,7 @@ max_steps = 3
     [
         ('run = "quantize"\nmodel = "more"\nmethod = "minmax"', "it is a base"),
         ('run = "export"\nmodel = "more"\nformat = "openvino"', "it is a base"),
-        ('run = "cache"\nteacher = "more"', "hides other tokens in every epoch"),
+        ('run = "cache"\nteacher = "more"', "masks different tokens in every epoch"),
     ],
 )
 def test_a_base_is_not_deployed_and_its_answers_are_not_kept(
@@ -233,7 +233,7 @@ def test_a_folder_of_a_base_is_not_deployed(made: Any) -> None:
         quantize(TypeAdapter(QuantizeStep).validate_python(settings), context)
     with pytest.raises(ModelError, match="it is a base"):
         export(ExportStep(model="learned", format="openvino", data="text"), context)
-    with pytest.raises(UsageError, match="hides other tokens"):
+    with pytest.raises(UsageError, match="masks different tokens"):
         cache(CacheStep(teacher="learned", data="masked", max_length=16), context)
 
 

@@ -226,7 +226,7 @@ def test_interval_takes_the_tails_of_what_was_resampled() -> None:
 @pytest.mark.parametrize("predictions", [np.zeros(4), np.zeros((5, 2)), np.zeros(0)])
 def test_bootstrap_refuses_predictions_that_do_not_fit_the_labels(predictions: np.ndarray) -> None:
     labels = np.zeros(5 if len(predictions) else 0)
-    with pytest.raises(ValueError, match="one prediction a row"):
+    with pytest.raises(ValueError, match="one prediction per row"):
         bootstrap("accuracy", {"a": predictions}, labels)
 
 

@@ -186,7 +186,7 @@ def train(
     learning_rate: Annotated[float | None, typer.Option()] = None,
     batch_size: Annotated[int | None, typer.Option()] = None,
 ) -> Changed:
-    """Fit a model to data, alone or with a teacher."""
+    """Train a model on data, with or without a teacher."""
     from attar.errors import UsageError
 
     if (model is None) == (size is None):

@@ -89,5 +89,5 @@ def check_room(room: int | None, tokens: int, model: str) -> None:
     if room is not None and tokens > room:
         raise UsageError(
             f"texts of {tokens} tokens are to be timed, but the model {model} has {room} "
-            f"positions; set lengths = [{room}], or shorter ones"
+            f"positions; set lengths = [{room}] or shorter lengths"
         )

@@ -143,7 +143,7 @@ def flops_formula(cost: Cost) -> Flops:
         per_token_pair=per_pair,
         per_batch=once,
     )
-    assert found.of(3, 7) == cost.flops(3, 7), "FLOPs are no polynomial of the length"
+    assert found.of(3, 7) == cost.flops(3, 7), "FLOPs are not a polynomial of the length"
     return found
 
 

@@ -248,6 +248,6 @@ def _check_shapes(
     is_odd = labels.ndim not in (1, 2) or len(labels) == 0
     if is_odd or any(s != expected for s in shapes.values()):
         raise ValueError(
-            "every model needs one prediction a row, and there must be a row; "
+            "every model needs one prediction per row, and at least one row; "
             f"got labels of shape {labels.shape} and predictions {shapes}"
         )

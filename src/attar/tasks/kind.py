@@ -99,8 +99,8 @@ class Kind:
         if self.answer != "masked":
             return None
         return (
-            f"is made for {self.name}, so it is a base and answers nothing; fine-tune it in "
-            "another train step, and name that one"
+            f"was trained for {self.name}, so it is a base model without a task; fine-tune it in "
+            "another train step, and name that step here"
         )
 
     @property

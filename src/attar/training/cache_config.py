@@ -98,12 +98,12 @@ class CacheMetrics(TypedDict):
 
 
 def unkept(kind: Kind) -> str | None:
-    """Why answers about data of a kind cannot be kept; None: they can."""
+    """Why answers about data of a kind cannot be cached; None: they can."""
     if not kind.hides:
         return None
     return (
-        f"{kind.name} hides other tokens in every epoch, so a teacher's answers "
-        "cannot be kept; name the teacher itself in the train step, which then asks it live"
+        f"{kind.name} masks different tokens in every epoch, so a teacher's answers "
+        "cannot be cached; name the teacher itself in the train step, which then runs it live"
     )
 
 

@@ -57,7 +57,7 @@ from attar.training.work import (
 
 
 def train(config: TrainStep, context: StepContext) -> TrainMetrics:
-    """Train a model on data, alone or with a teacher; see the contract for files and metrics.
+    """Train a model on data, with or without a teacher; see the contract for files and metrics.
 
     Raises:
         AttarError: a user error, found before training if possible.

@@ -246,4 +246,4 @@ def test_span_corruption_cuts_chunks_anew_and_needs_sentinels(folder: Path) -> N
     assert _checked(folder, tokenized, ("max_length = 512", "max_length = 16"), text=text) == ""
     cached = text + '[steps.kept]\nrun = "cache"\nteacher = "pretrained"\ndata = "corpus"\n'
     cached += 'objective = "span_corruption"\n'
-    assert "hides other tokens in every epoch" in _checked(folder, tokenized, text=cached)
+    assert "masks different tokens in every epoch" in _checked(folder, tokenized, text=cached)
