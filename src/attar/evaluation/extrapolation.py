@@ -31,8 +31,9 @@ EXTRAPOLATION_FILE = "extrapolation.json"
 FAR = 1000
 """Extrapolation by more than this factor beyond the last point is meaningless."""
 CURVE_POINTS = 60
-SAME_RATE = 0.01
-"""Maximum relative difference between the FLOPs per token of two seeds."""
+SAME_RATE = 0.05
+"""Maximum relative difference between the FLOPs per token of two seeds. Where a student samples
+texts, their lengths differ: seeds of `minillm` by 1 %."""
 
 
 def extrapolate(config: ExtrapolateStep, context: StepContext) -> dict[str, Any]:
