@@ -30,7 +30,8 @@ BYTES_A_TOKEN = 4 / 3
 """Size of an augmented row: about four bytes of text per token, a third when compressed."""
 WRITING = 4.0
 """How much longer it takes to generate a token than to read one: the weights are read from memory
-for only a few rows. Assumed, not measured."""
+for only a few rows. Measured with 64 texts at once (`benchmarks/generating.py`); fewer take longer:
+about 12 times with 8 texts, 50 times with one."""
 DRAWN_BYTES = 32
 """Memory per vocabulary entry and generated text: float64 numbers to sample from."""
 
