@@ -11,7 +11,12 @@ import torch
 
 import tiny
 from attar.scoring.continuations import Continuation
-from attar.scoring.shared_prefixes import likelihoods, shares_prefixes
+from attar.scoring.shared_prefixes import (
+    PASS,
+    _cheapest_split,
+    likelihoods,
+    shares_prefixes,
+)
 
 
 def mamba() -> Any:
@@ -110,3 +115,43 @@ def test_what_a_group_shares_is_read_once() -> None:
     requests = [Continuation((*context, *answer[:-1]), answer) for answer in answers]
     likelihoods(model, requests, [[0, 1, 2]], batch_tokens=4096)
     assert tokens[-2:] == [20, 2]  # before them, a trial of the head
+
+
+@pytest.mark.parametrize(
+    ("lengths", "batches"),
+    [
+        ([20] * 8, [[20] * 8]),
+        ([20, *[9] * 7], [[20], [9] * 7]),  # 77 tokens of padding cost more than a pass
+        ([20, *[11] * 7], [[20, *[11] * 7]]),  # 63 do not
+        ([1, 40, 2, 39], [[40, 39], [2, 1]]),
+        ([], []),
+    ],
+)
+def test_rests_are_split_where_padding_costs_more_than_another_pass(
+    lengths: list[int], batches: list[list[int]]
+) -> None:
+    found = _cheapest_split(range(len(lengths)), lengths.__getitem__)
+    assert [[lengths[i] for i in batch] for batch in found] == batches
+
+
+def test_the_split_is_the_cheapest_of_all() -> None:
+    draw = random.Random(0)
+    for _ in range(50):
+        lengths = sorted((draw.randint(1, 90) for _ in range(draw.randint(1, 7))), reverse=True)
+
+        def cost(batches: list[list[int]]) -> int:
+            return sum(len(batch) * max(batch) + PASS for batch in batches)
+
+        def splits(left: list[int]) -> list[list[list[int]]]:
+            return (
+                [[]]
+                if not left
+                else [
+                    [left[:k], *others]
+                    for k in range(1, len(left) + 1)
+                    for others in splits(left[k:])
+                ]
+            )
+
+        found = _cheapest_split(range(len(lengths)), lengths.__getitem__)
+        assert cost([[lengths[i] for i in b] for b in found]) == min(map(cost, splits(lengths)))

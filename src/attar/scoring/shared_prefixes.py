@@ -43,8 +43,8 @@ from attar.scoring.in_memory import evaluating
 SLACK = 4
 """Maximum difference in length of prefixes read together, in tokens; the part cut off is read by
 every text."""
-FEWEST = 128
-"""A batch of rests with fewer tokens is not split to save padding."""
+PASS = 64
+"""Cost of one more forward pass, in tokens."""
 TRIED, KEPT = 8, 5
 """Number of tokens of the test, and of its prefix."""
 SAME = 1e-4
@@ -85,11 +85,7 @@ def likelihoods(
         for batch in _shared_batches(requests, together, batch_tokens):
             _read_shared(model, requests, batch, found)
             after_batch(sum(map(len, batch)))
-        for rows in _batches(
-            alone,
-            lambda i: len(requests[i].fed),
-            lambda texts, longest, _: (texts + 1) * longest > batch_tokens,  # including padding
-        ):
+        for rows in _batches(alone, lambda i: len(requests[i].fed), batch_tokens):
             _read_whole(model, requests, rows, found)
             after_batch(len(rows))
     return Likelihoods(found.log_p, found.is_greedy)
@@ -165,12 +161,7 @@ def _read_shared(
     owner = {i: row for row, group in enumerate(groups) for i in group}
     found.add(logits, owner, 0, shared)
     rests = [i for i in owner if len(requests[i].fed) > shared]
-    for rows in _batches(
-        rests,
-        lambda i: len(requests[i].fed) - shared,
-        # split if the shortest is less than half as long as the longest, unless the batch is small
-        lambda texts, longest, following: 2 * following < longest and texts * longest >= FEWEST,
-    ):
+    for rows in _cheapest_split(rests, lambda i: len(requests[i].fed) - shared):
         cache = _copied(raw.past_key_values, [owner[i] for i in rows], model.device)
         rest = _padded([requests[i].fed[shared:] for i in rows], model.device)
         _, logits = run_to_logits(model, {"input_ids": rest}, past_key_values=cache, use_cache=True)
@@ -197,22 +188,37 @@ def _shared_batches(
 
 
 def _batches(
-    rows: Sequence[int], length: Callable[[int], int], is_full: Callable[[int, int, int], bool]
+    rows: Sequence[int], length: Callable[[int], int], batch_tokens: int
 ) -> Iterator[list[int]]:
-    """Texts of similar length, longest first.
-
-    Args:
-        is_full: (number of texts, length of the longest, length of the next text) → whether to end
-            the batch.
-    """
+    """Texts of similar length, longest first, up to `batch_tokens` with their padding."""
     batch: list[int] = []
     for i in sorted(rows, key=length, reverse=True):
-        if batch and is_full(len(batch), length(batch[0]), length(i)):
+        if batch and (len(batch) + 1) * length(batch[0]) > batch_tokens:
             yield batch
             batch = []
         batch.append(i)
     if batch:
         yield batch
+
+
+def _cheapest_split(rows: Sequence[int], length: Callable[[int], int]) -> list[list[int]]:
+    """Batches of texts, longest first, with the fewest tokens in all: padding is counted, and
+    `PASS` for each batch. Texts of equal length stay together."""
+    ordered = sorted(rows, key=length, reverse=True)
+    count = len(ordered)
+    firsts = [k for k in range(count) if k == 0 or length(ordered[k]) < length(ordered[k - 1])]
+    least, begin = {0: 0}, {0: 0}  # tokens of the texts before an end; where its batch begins
+    for place, end in enumerate([*firsts[1:], count][: len(firsts)], 1):
+        least[end], begin[end] = min(
+            (least[first] + (end - first) * length(ordered[first]) + PASS, first)
+            for first in firsts[:place]
+        )
+    batches: list[list[int]] = []
+    end = count
+    while end:
+        batches.append(ordered[begin[end] : end])
+        end = begin[end]
+    return batches[::-1]
 
 
 def _padded(texts: Sequence[Sequence[int]], device: torch.device) -> Tensor:
