@@ -68,10 +68,7 @@ ARMS = {
     "miniplm_kd": {"data": "kept", "teacher": "{teacher}"},
 }
 """Arm → the settings of its train step that are its own."""
-WORLD = """
-name = "baselines"
-seed = 0
-
+CORPUS = """
 [data.corpus]
 source = "corpus"
 path = "{world}/corpus"
@@ -83,14 +80,18 @@ text = "text"
 objective = "causal_lm"
 max_set_aside = 0.05
 validation_rows = 40
-
+"""
+WORLD = f"""
+name = "baselines"
+seed = 0
+{CORPUS}
 [data.kept]
 source = "corpus"
-path = "{world}/kept"
+path = "{{world}}/kept"
 
 [data.kept.validation]
 source = "files"
-path = "{folder}/mixture"
+path = "{{folder}}/mixture"
 text = "text"
 objective = "causal_lm"
 max_set_aside = 0.05
@@ -98,7 +99,7 @@ validation_rows = 40
 
 [data.novels]
 source = "files"
-path = "{folder}/mixture"
+path = "{{folder}}/mixture"
 text = "text"
 objective = "causal_lm"
 max_set_aside = 0.05

@@ -21,31 +21,17 @@ from attar.evaluation.config import PowerLawFit
 from attar.evaluation.extrapolation import fit_curves
 from attar.evaluation.recovery import Curve, read_curve
 from attar.recipe.run import run_recipe
+from baselines import CORPUS
 from record import table, write_page
 
 SHARE = 0.25
 QUESTION = "A power law fitted to a run's losses: does it predict 4 × the budget?"
 
-RECIPE = """
-name = "laws"
-seed = 0
-
-[data.corpus]
-source = "corpus"
-path = "{world}/runs/closed_world/corpus"
-
-[data.corpus.validation]
-source = "files"
-path = "{world}/mixture"
-text = "text"
-objective = "causal_lm"
-max_set_aside = 0.05
-validation_rows = 40
-"""
+RECIPE = 'name = "laws"\nseed = 0\n' + CORPUS
 STEP = """
 [steps.constant{seed}]
 run = "train"
-model = {{ size = "pico", family = "llama", tokenizer = "{world}/runs/closed_world/corpus" }}
+model = {{ size = "pico", family = "llama", tokenizer = "{world}/corpus" }}
 seed = {seed}
 data = "corpus"
 part = "scored"
@@ -64,7 +50,8 @@ TOKENS = 2_200_000
 
 def trained(world: Path, seeds: int, tokens: int) -> list[Path]:
     """Folders of runs whose learning rate stays the same to the end."""
-    given = {"world": world.resolve(), "tokens": tokens}
+    folder = world.resolve()
+    given = {"world": folder / "runs/closed_world", "folder": folder, "tokens": tokens}
     text = RECIPE.format(**given) + "".join(STEP.format(**given, seed=s) for s in range(seeds))
     file = world / "laws.toml"
     file.write_text(text, encoding="utf-8")

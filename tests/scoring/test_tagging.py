@@ -96,21 +96,27 @@ def test_a_resample_of_sentences_has_the_f1_of_their_sums() -> None:
     assert one.resampled.min() <= one.value <= one.resampled.max()
 
 
-def test_a_word_is_read_at_its_first_token_in_the_window_where_it_is_deepest(
-    tmp_path: Path,
-) -> None:
-    """Whatever the tokens of the other windows say."""
-    tiny.write_tokenizer(tmp_path)
+def short_windows(folder: Path) -> WindowEncoder:
+    """Windows of 12 tokens."""
+    tiny.write_tokenizer(folder)
     inputs = ("input_ids", "attention_mask")
     task = Task(
         objective="token_classification", label_names=NAMES, max_length=12, input_names=inputs
     )
+    return WindowEncoder(folder, task)
+
+
+def test_a_word_is_read_at_its_first_token_in_the_window_where_it_is_deepest(
+    tmp_path: Path,
+) -> None:
+    """Whatever the tokens of the other windows say."""
+    windows = short_windows(tmp_path)
     words = ["the", "tests", "of", "reading", "files", "and", "the", "listing"] * 4
     text, places = " ".join(words), []
     for word in words:
         begin = places[-1][1] + 1 if places else 0
         places.append((begin, begin + len(word)))
-    rows = TaggedRows.of([(text,)], [Marks((), tuple(places))], WindowEncoder(tmp_path, task))
+    rows = TaggedRows.of([(text,)], [Marks((), tuple(places))], windows)
     encoded = rows.windows.encoded
     assert len(encoded) > 2
     assert set(encoded.lengths.tolist()[:-1]) == {12}
@@ -130,13 +136,9 @@ def test_the_words_are_those_of_the_data_and_a_mark_begins_with_b_where_there_is
     tmp_path: Path,
 ) -> None:
     """Words with a space in them; a row without words is cut into its own."""
-    tiny.write_tokenizer(tmp_path)
-    inputs = ("input_ids", "attention_mask")
-    task = Task(
-        objective="token_classification", label_names=NAMES, max_length=12, input_names=inputs
-    )
+    windows = short_windows(tmp_path)
     marks = [Marks((), ((0, 9), (10, 14))), None]
-    rows = TaggedRows.of([("good film list",)] * 2, marks, WindowEncoder(tmp_path, task))
+    rows = TaggedRows.of([("good film list",)] * 2, marks, windows)
     assert rows.words == [((0, 9), (10, 14)), words_of("good film list")]
     logits = np.zeros((len(rows.windows.encoded.ids), 2), np.float32)
     logits[:, 1] = [1, *[9] * (len(logits) - 1)]

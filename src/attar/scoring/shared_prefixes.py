@@ -206,9 +206,11 @@ def _cheapest_split(rows: Sequence[int], length: Callable[[int], int]) -> list[l
     `PASS` for each batch. Texts of equal length stay together."""
     ordered = sorted(rows, key=length, reverse=True)
     count = len(ordered)
-    firsts = [k for k in range(count) if k == 0 or length(ordered[k]) < length(ordered[k - 1])]
+    shorter = [k for k in range(1, count) if length(ordered[k]) < length(ordered[k - 1])]
+    ends = [*shorter, count] if count else []
+    firsts = [0, *shorter]
     least, begin = {0: 0}, {0: 0}  # tokens of the texts before an end; where its batch begins
-    for place, end in enumerate([*firsts[1:], count][: len(firsts)], 1):
+    for place, end in enumerate(ends, 1):
         least[end], begin[end] = min(
             (least[first] + (end - first) * length(ordered[first]) + PASS, first)
             for first in firsts[:place]
