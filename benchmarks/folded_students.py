@@ -24,14 +24,13 @@ from typing import Any
 from attar.numerics.paired import paired
 from attar.recipe.run import run_recipe
 from attar.report.reading import base_name
-from record import RESULTS, table, write_page
+from record import table, write_chart, write_page
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "small_t5" / "minilm_folded.toml"
 ROWS = 12_000
 STUDENTS = ("three_blocks", "one_map", "chain")
 SWEPT = (*STUDENTS, "folded")
 BASELINE = "three_blocks"
-CHART = "folded-students.svg"
 
 
 def main() -> None:
@@ -46,10 +45,8 @@ def main() -> None:
     if asked.shrink:
         print(body)
         return
-    chart = chart_of(run)
-    if chart:
-        (RESULTS / CHART).write_text(chart, encoding="utf-8")
-        body += f"\n\n![accuracy against latency]({CHART})"
+    if chart := chart_of(run):
+        body += "\n\n" + write_chart("folded-students", chart)
     write_page("folded-students", "A folded feed-forward, or fewer blocks?", body)
 
 
@@ -124,16 +121,10 @@ def verdict(models: Mapping[str, Mapping[int, Mapping[str, Any]]], name: str) ->
 
 
 def chart_of(run: Path) -> str | None:
-    """Accuracy against latency, as the run's report draws it first, with the colours of its style
-    sheet written in."""
+    """Accuracy against latency, as the run's report draws it first."""
     html = (run / "report" / "index.html").read_text(encoding="utf-8")
     found = re.search(r'<div class="wide">(<svg.*?</svg>)</div>', html, re.DOTALL)
-    if found is None:
-        return None
-    colours: dict[str, str] = {}
-    for name, value in re.findall(r"--([\w-]+):\s*([^;}]+)", html):
-        colours.setdefault(name, re.sub(r"light-dark\(([^,]+),[^)]*\)", r"\1", value.strip()))
-    return re.sub(r"var\(--([\w-]+)\)", lambda m: colours.get(m[1], "black"), found[1])
+    return None if found is None else found[1]
 
 
 if __name__ == "__main__":

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import attar.report
 from attar.evaluation.machine import describe_machine, usable_cores
 
 RESULTS = Path(__file__).parent / "results"
@@ -67,6 +69,26 @@ def write_page(
     file.write_text(page + "\n", encoding="utf-8")
     print(body, f"\nwritten: {file}", sep="\n")
     return file
+
+
+def write_chart(name: str, svg: str) -> str:
+    """Write a picture of the report as `results/<name>.svg`, in the light colours of its style
+    sheet and on white.
+
+    Returns: Markdown that shows it.
+    """
+    style = Path(attar.report.__file__).with_name("style.css").read_text(encoding="utf-8")
+    colours = {
+        colour: re.sub(r"light-dark\(([^,]+),.*", r"\1", value)
+        for colour, value in re.findall(r"--([\w-]+): ([^;]+);", style)
+    }
+    while "var(--" in svg:
+        svg = re.sub(r"var\(--([\w-]+)\)", lambda found: colours[found[1]], svg)
+    label, width = (re.search(rf'{at}="([^"]+)', svg) for at in ("aria-label", "viewBox"))
+    assert label is not None and width is not None
+    sized = f'<svg width="{width[1].split()[2]}" style="background: #fff" '
+    (RESULTS / f"{name}.svg").write_text(svg.replace("<svg ", sized, 1), encoding="utf-8")
+    return f"![{label[1]}]({name}.svg)"
 
 
 def peak_mib() -> float:

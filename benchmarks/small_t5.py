@@ -33,12 +33,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from attar.numerics.failed_runs import failed_runs
+from attar.numerics.failed_runs import FEWEST, failed_runs
 from attar.numerics.paired import paired
 from attar.progress import human_seconds
 from attar.recipe.run import run_recipe
+from attar.report.charts.curves import curves_svg
+from attar.report.charts.pictures import CURVE_SHAPES
+from attar.report.charts.seed_spread import seed_picture
+from attar.report.sections.seed_comparisons import seed_comparisons, signed
+from attar.report.sections.training import Curve
 from ptq_table import read_cells
-from record import RESULTS, append_cell, table, write_page
+from record import RESULTS, append_cell, table, write_chart, write_page
 
 PRETRAINING, FINE_TUNING, ROWS = 120, 600, 16_000
 """Optimizer steps of batches of 16 and of 32 rows, and the sentences to draw these from. Chosen on
@@ -63,6 +68,7 @@ TEACHERS = {
 TAUGHT = {"by_near": ("near", 0.1, 3), "by_far": ("far", 0.9, 4)}
 """Setting → teacher, α (the weight of the labels) and T."""
 SETTINGS = (*OWN, *TAUGHT)
+NAMES = (*SETTINGS, *TEACHERS)
 FOLDED = ("2w", "3w", "3w_2x", "3w_1_5x", "3w_1_2x")
 ORDER = ("base", "3w", "2w", "1w", "skip")
 """That of the report, the best first."""
@@ -178,8 +184,12 @@ def main() -> None:
     if not asked.render:
         bench.measure_all()
     cells = [cell for cell in read_cells(asked.cells) if cell["seed"] < asked.seeds]
-    body = page(cells, bench.timed())
+    by_setting = {name: found for name in NAMES if (found := runs_of(name, cells))}
+    missing = len(bench.wanted) - len(cells)
+    body = f"{missing} of {len(bench.wanted)} cells are missing.\n\n" if missing else ""
+    body += page(by_setting, bench.timed())
     if asked.shrink == 1:
+        body += "".join(f"\n\n{picture}" for picture in charts(by_setting))
         write_page("small-t5", "Simpler feed-forwards and two teachers of a nano T5", body, cells)
     else:
         print(body)
@@ -201,16 +211,19 @@ class Bench:
             "corpus": json.dumps(str(self.runs / "world" / "corpus")),
         }
 
+    @property
+    def wanted(self) -> list[tuple[str, int]]:
+        """Setting and seed of every cell, in order."""
+        every = [(name, seed) for seed in range(self.asked.seeds) for name in SETTINGS]
+        return [*((name, 0) for name in TEACHERS), *every]
+
     def measure_all(self) -> None:
         """Every cell that is not in the file yet."""
         self.folder.mkdir(parents=True, exist_ok=True)
         share = 0.3 if self.asked.shrink == 1 else 0.02
         self.run("world", WORLD.format(**self.paths, share=share))
-        wanted = [*((name, 0) for name in TEACHERS)]
-        wanted += [(name, seed) for seed in range(self.asked.seeds) for name in SETTINGS]
-        done = read_cells(self.asked.cells)
-        known = {(cell["setting"], cell["seed"]) for cell in done}
-        left = [key for key in wanted if key not in known]
+        known = {(cell["setting"], cell["seed"]) for cell in read_cells(self.asked.cells)}
+        left = [key for key in self.wanted if key not in known]
         for place, (setting, seed) in enumerate(left):
             taken = [cell["seconds"] for cell in read_cells(self.asked.cells)]
             if taken:
@@ -317,30 +330,43 @@ def curve(folder: Path) -> list[float]:
     return [round(statistics.mean(losses[end - width : end]), 4) for end in ends]
 
 
-def page(cells: Sequence[Mapping[str, Any]], timed: Mapping[str, Any]) -> str:
-    by_setting: dict[str, dict[int, Mapping[str, Any]]] = {}
-    for cell in cells:
-        by_setting.setdefault(cell["setting"], {})[cell["seed"]] = cell
-    seeds = sorted({cell["seed"] for cell in cells})
+Runs = Mapping[int, Mapping[str, Any]]
+"""Seed → cell."""
+
+
+def runs_of(name: str, cells: Sequence[Mapping[str, Any]]) -> Runs:
+    """The cells of a setting, with the pre-training that a taught one starts from."""
+    own = {cell["seed"]: cell for cell in cells if cell["setting"] == name}
+    if name not in TAUGHT:
+        return own
+    shared = ("curve", "nll")
+    base = {
+        seed: {field: cell[field] for field in shared}
+        for seed, cell in runs_of("base", cells).items()
+    }
+    return {seed: {**base.get(seed, {}), **cell} for seed, cell in own.items()}
+
+
+def page(by_setting: Mapping[str, Runs], timed: Mapping[str, Any]) -> str:
+    cells = [cell for runs in by_setting.values() for cell in runs.values()]
     minutes = sum(cell["seconds"] for cell in cells) / 60
     parts = [
-        f"SST-2, 872 sentences, accuracy in percent; {len(seeds)} seeds; {minutes:.0f} minutes in "
-        "all. Parameters and FLOPs (one sentence, 128 tokens) of a chain are those it is trained "
-        "with; folded, those of `1w`.",
+        f"SST-2, 872 sentences, accuracy in percent; {minutes:.0f} minutes in all. Parameters and "
+        "FLOPs (128 tokens read and 128 written) of a chain are those it is trained with; folded, "
+        "those of `1w`. A seed failed if its pre-training loss ends far above those of the "
+        "setting's other seeds; best, mean and sd are over all seeds.",
         table(
             [
-                *("setting", "parameters", "MFLOP", "nll of spans", "best", "mean", "sd"),
+                *("setting", "parameters", "MFLOP", "seeds", "nll of spans", "best", "mean", "sd"),
                 *("folded", "failed seeds"),
             ],
-            [
-                setting_row(name, by_setting[name])
-                for name in (*SETTINGS, *TEACHERS)
-                if name in by_setting
-            ],
+            [setting_row(name, runs) for name, runs in by_setting.items()],
         ),
+        *folding_words(cells),
         "## In pairs",
-        "The same seeds on both sides; difference in points with its 95 % interval (Student's t "
-        "over seeds) and the p of a sign-flip test, which five seeds cannot bring below 0.06.",
+        "The same seeds on both sides, without those that failed on either; difference in points "
+        "with its 95 % interval (Student's t over seeds) and the p of a sign-flip test, which five "
+        "seeds cannot bring below 0.06.",
         table(
             ["pair", "difference", "p", "seeds won", "verdict"],
             [row for a, b in PAIRS if (row := pair_row(a, b, by_setting)) is not None],
@@ -350,46 +376,95 @@ def page(cells: Sequence[Mapping[str, Any]], timed: Mapping[str, Any]) -> str:
         parts += [
             "## Latency",
             "One sentence of 64 tokens, one thread, the models of the first seed in turns: the "
-            "encoder (prefill), and one written token. Faster: against base, median of the rounds.",
+            "encoder (prefill), and one written token. Faster: against base, median of the rounds "
+            "(min to max). FLOPs of the decoder, with the head: 64 written tokens.",
             table(
-                ["model", "MFLOP", "prefill ms", "faster", "decode step ms", "faster"],
+                [
+                    *("model", "parameters", "encoder MFLOP", "decoder MFLOP"),
+                    *("prefill ms", "faster", "decode step ms", "faster"),
+                ],
                 [timed_row(name, each) for name, each in timed.items()],
             ),
         ]
     return "\n\n".join(parts)
 
 
-def setting_row(name: str, runs: Mapping[int, Mapping[str, Any]]) -> list[str]:
+def folding_words(cells: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What folding changed."""
+    folded = [cell for cell in cells if "folded_accuracy" in cell]
+    if not folded:
+        return []
+    points = max(100 * abs(cell["folded_accuracy"] - cell["accuracy"]) for cell in folded)
+    logits = max(cell["relative_difference"] for cell in folded)
+    return [
+        f"Folding, over {len(folded)} cells, changed an accuracy by at most {points:.1f} points "
+        f"and a logit by at most {logits:.1e} of the largest."
+    ]
+
+
+def failed_seeds(runs: Runs) -> tuple[str, ...]:
+    curves = {str(seed): cell["curve"] for seed, cell in runs.items() if "curve" in cell}
+    return failed_runs(curves)
+
+
+def charts(by_setting: Mapping[str, Runs]) -> list[str]:
+    """Markdown of the accuracy of every seed; and of the losses of base's seeds, as in figure 4.1
+    of the report, and of those of each setting with a failed one."""
+    models = {
+        f"{name}@seed={seed}": {"accuracy": {"value": cell["accuracy"]}}
+        for name, runs in by_setting.items()
+        for seed, cell in runs.items()
+        if name in SETTINGS
+    }
+    found = seed_comparisons({"scores": {"data": {"name": "SST-2"}, "models": models}})
+    pictures = [write_chart("small-t5-seeds", seed_picture(each).wide) for each in found]
+    for name in OWN:
+        runs = by_setting.get(name, {})
+        failed = failed_seeds(runs)
+        if len(runs) > 1 and (failed or name == "base"):
+            label = f"Pre-training loss of {name}, {len(runs)} seeds; dashed: failed"
+            curves = [loss_curve(seed, cell["curve"], failed) for seed, cell in runs.items()]
+            drawn = curves_svg(curves, "loss", CURVE_SHAPES[0], label)
+            pictures.append(write_chart(f"small-t5-losses-{name}", drawn))
+    return pictures
+
+
+def loss_curve(seed: int, losses: Sequence[float], failed: Sequence[str]) -> Curve:
+    width = PRETRAINING / len(losses)
+    points = tuple((width * (place + 1), loss) for place, loss in enumerate(losses))
+    return Curve(f"seed {seed}", points, is_failed=str(seed) in failed)
+
+
+def setting_row(name: str, runs: Runs) -> list[str]:
     scores = [100 * cell["accuracy"] for cell in runs.values()]
     folded = [100 * cell["folded_accuracy"] for cell in runs.values() if "folded_accuracy" in cell]
     nll = [cell["nll"] for cell in runs.values() if "nll" in cell]
-    curves = {str(seed): cell["curve"] for seed, cell in runs.items() if "curve" in cell}
     first = next(iter(runs.values()))
     return [
         name,
         f"{first['num_params']:,}",
         f"{first['flops'] / 1e6:.1f}",
+        str(len(runs)),
         f"{statistics.mean(nll):.3f}" if nll else "",
         f"{max(scores):.1f}",
         f"{statistics.mean(scores):.1f}",
         f"{statistics.stdev(scores):.1f}" if len(scores) > 1 else "",
         f"{statistics.mean(folded):.1f}" if folded else "",
-        ", ".join(failed_runs(curves)) or ("none" if curves else ""),
+        ", ".join(failed_seeds(runs)) or ("none" if len(runs) >= FEWEST else ""),
     ]
 
 
-def pair_row(a: str, b: str, by_setting: Mapping[str, Mapping[int, Any]]) -> list[str] | None:
-    shared = sorted(by_setting.get(a, {}).keys() & by_setting.get(b, {}).keys())
+def pair_row(a: str, b: str, by_setting: Mapping[str, Runs]) -> list[str] | None:
+    ours, theirs = by_setting.get(a, {}), by_setting.get(b, {})
+    failed = {*failed_seeds(ours), *failed_seeds(theirs)}
+    shared = [seed for seed in sorted(ours.keys() & theirs.keys()) if str(seed) not in failed]
     if not shared:
         return None
-    ours, theirs = (
-        [100 * by_setting[name][seed]["accuracy"] for seed in shared] for name in (a, b)
-    )
-    found = paired(ours, theirs)
-    between = "" if found.low is None else f" ({found.low:+.1f} to {found.high:+.1f})"
+    found = paired(*([runs[seed]["accuracy"] for seed in shared] for runs in (ours, theirs)))
+    mean, low, high = (signed(each, "accuracy") for each in (found.mean, found.low, found.high))
     return [
         f"{a} − {b}",
-        f"{found.mean:+.1f}{between}",
+        f"{mean} ({low} to {high})" if low else mean,
         "" if found.p is None else f"{found.p:.2f}",
         f"{found.wins} of {found.n}",
         found.verdict,
@@ -397,7 +472,10 @@ def pair_row(a: str, b: str, by_setting: Mapping[str, Mapping[int, Any]]) -> lis
 
 
 def timed_row(name: str, figures: Mapping[str, Any]) -> list[str]:
-    row = [name, f"{figures['flops'] / 1e6:.1f}"]
+    row = [name, f"{figures['num_params']:,}"]
+    for stacks in (("encoder",), ("decoder", "head")):
+        own = (v["flops"] for k, v in figures["parts"].items() if k.partition(".")[0] in stacks)
+        row.append(f"{sum(own) / 1e6:.2f}")
     for stage in figures["stages"].values():
         faster = stage["speedup"]
         spread = f"{faster['median']:.2f}× ({faster['min']:.2f} to {faster['max']:.2f})"

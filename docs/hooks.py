@@ -71,7 +71,8 @@ def on_files(files: Files, config: Any) -> Files:
     """Add the pages that are made from other files."""
     made = {page: (REPOSITORY / name).read_text(encoding="utf-8") for name, page in PAGES.items()}
     results = sorted((REPOSITORY / RESULTS).glob("*.md"))
-    made |= {f"figures/{page.name}": page.read_text(encoding="utf-8") for page in results}
+    shown = [*results, *(REPOSITORY / RESULTS).glob("*.svg")]
+    made |= {f"figures/{file.name}": file.read_text(encoding="utf-8") for file in shown}
     made["figures/index.md"] = _index_of(results)
     made |= {f"{SETTINGS}/{name}.md": text for name, text in _settings_pages().items()}
     made["reference/commands.md"] = "\n".join(_commands())
@@ -111,7 +112,7 @@ def _page_of(place: str) -> str | None:
     """The page of the site that shows a file or folder of the repository."""
     if place in PAGES or place in FOLDERS:
         return PAGES.get(place) or FOLDERS[place]
-    if place.startswith(f"{RESULTS}/") and place.endswith(".md"):
+    if place.startswith(f"{RESULTS}/") and place.endswith((".md", ".svg")):
         return f"figures/{posixpath.basename(place)}"
     return place.removeprefix("docs/") if place.startswith("docs/") else None
 

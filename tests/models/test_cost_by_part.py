@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 import tiny
-from attar.models.cost import flops, num_params
+from attar.models.cost import cost_from_config, flops, num_params
 from attar.models.cost_by_part import cost_by_part
+from attar.models.named_sizes import config_of_size
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
@@ -48,3 +52,34 @@ def test_cross_attention_maps_what_the_encoder_read() -> None:
     assert parts["decoder.attention"].flops == blocks * (
         2 * written * 4 * d * inner + 4 * written * written * inner
     )
+
+
+MINI: dict[str, dict[str, Any]] = {
+    "baseline": {},
+    **{f"`{name}`": {"attar_ffn": {"variant": name}} for name in ("skip", "skip_encoder")},
+    "`1w`, `1w_relu`, folded `2w` and `3w`": {"attar_ffn": {"variant": "1w"}},
+    **{
+        f"`{name}` in training": {"attar_ffn": {"variant": name}} for name in ("2w", "3w", "merged")
+    },
+    "1.5 × heads": {"num_heads": 12},
+    "2 × head size": {"d_kv": 64},
+    "both": {"num_heads": 12, "d_kv": 64},
+}
+"""Row of the method card, for tables 4.1, 4.3 and 4.4 of UCB/EECS-2023-141 → its T5-Mini."""
+
+
+def test_the_card_of_variants_has_the_exact_counts_of_t5_mini(repository: Path) -> None:
+    card = (repository / "docs" / "methods" / "ffn_variants.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in card.splitlines()]
+    printed = {row[0]: row[2:] for row in rows if len(row) == 4}
+    plain = {**config_of_size("mini-32", "t5"), "vocab_size": 32_128}
+    plain["architectures"] = ["T5ForConditionalGeneration"]
+    for name, changes in MINI.items():
+        model = cost_from_config({**plain, **changes}).model
+        parts = cost_by_part(model, 128)
+        params = num_params(model) - parts["embeddings"].num_params
+        mega = [
+            sum(part.flops for key, part in parts.items() if key.startswith(stack)) / 128e6
+            for stack in ("encoder", "decoder")
+        ]
+        assert printed[name] == [f"{params / 1e6:.3f}", f"{mega[0]:.2f}, {mega[1]:.2f}"], name

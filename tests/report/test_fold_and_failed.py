@@ -130,6 +130,7 @@ def test_parts_and_stages_of_measured_models_are_shown(tmp_path: Path) -> None:
     for seed, names in enumerate((("a@seed=0", "b"), ("a@seed=1", "b"))):
         step = f"scores@seed={seed}"
         metrics = {"models": {name: models[name] for name in names}, "data": {"name": "films"}}
+        metrics |= {"flops_tokens": 64}
         inputs[step] = made_up_run.write_step(tmp_path, step, "evaluate", metrics)
         steps[step] = {"run": "evaluate", "models": list(names)}
     made = read_made(inputs, {"steps": steps})
@@ -146,3 +147,4 @@ def test_parts_and_stages_of_measured_models_are_shown(tmp_path: Path) -> None:
     twin = markdown_of(html_of(page, made), "t")
     assert "| decode step ms: p50 |" in twin
     assert "## Cost by part" in twin
+    assert "for a text of 64 tokens" in twin

@@ -308,12 +308,13 @@ def _seconds_of_products(job: Job, teacher: Teacher | None, precision: Precision
     because rows of a table are too short to measure, or because tokens are sampled one by one."""
     if job.streamed is None or job.rollouts is not None:
         return None
-    first = job.batches.at(0)[: job.evaluation_batch_size]
-    tokens = tokens_read(job.train.counts(first))
+    counts = job.train.counts(job.batches.at(0)[: job.evaluation_batch_size])
+    tokens, written = tokens_read(counts), counts.get("decoder") if "encoder" in counts else None
+    read = tokens - (written or 0)
     dtype = torch.bfloat16 if precision.name == "bf16" else torch.float32
-    seconds = matmul_seconds(job.model, tokens, dtype=dtype)
+    seconds = matmul_seconds(job.model, read, written, dtype=dtype)
     if isinstance(teacher, LiveTeacher):
-        seconds += matmul_seconds(teacher.model, tokens, products=1, dtype=dtype)
+        seconds += matmul_seconds(teacher.model, read, written, products=1, dtype=dtype)
     return seconds / tokens
 
 

@@ -15,10 +15,11 @@ Source of the papers' counting: Gu et al. 2024, arXiv 2410.17215, appendix (3·N
 steps of distillation and 3·N_s·T / (4·N_s + 2·N_t) of MiniLLM for T steps without a teacher). It
 ignores MiniLLM's additional loss on texts, and so does the count without embeddings here.
 
-A forward and backward pass multiplies each weight matrix three times with as many rows as there are
-tokens: for its output, and for the gradients of its input and of its weights. Only these products
-are timed, each with the rows of one micro-batch. A real step also has attention, norms,
-activations, the loss, the optimizer and padding. A teacher multiplies each of its matrices once.
+A forward and backward pass multiplies each weight matrix three times with as many rows as it reads
+tokens: for its output, and for the gradients of its input and of its weights. In an
+encoder-decoder, a matrix reads the tokens of one side. Only these products are timed, each with the
+rows of one micro-batch. A real step also has attention, norms, activations, the loss, the optimizer
+and padding. A teacher multiplies each of its matrices once.
 """
 
 from __future__ import annotations
@@ -34,10 +35,13 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from attar.artifacts import read_result
 from attar.errors import ArtifactError, UsageError
 from attar.models.cost import Cost, non_embedding_params
+from attar.models.structure.anatomy import anatomy_of
+from attar.models.structure.families import FAMILIES
 from attar.step import CountedFlops
 from attar.training.config import Matched, TrainStep
 
@@ -181,27 +185,49 @@ def flops_of_run(folder: Path) -> CountedFlops:
 
 
 def matmul_seconds(
-    model: nn.Module, tokens: int, *, products: int = 3, dtype: torch.dtype
+    model: PreTrainedModel,
+    tokens: int,
+    written: int | None = None,
+    *,
+    products: int = 3,
+    dtype: torch.dtype,
 ) -> float:
-    """Time of the products of every weight matrix with `tokens` rows, in seconds.
+    """Time of the products of every weight matrix with the tokens it reads, in seconds.
 
     Args:
+        tokens: number of tokens that the model reads, over all texts.
+        written: number of decoder input tokens, in an encoder-decoder; None: as many as `tokens`.
         products: 3 for training; 1 for a forward pass.
         dtype: of the products.
     """
-    shapes = Counter(_shapes(model))
+    shapes = Counter(_shapes(model, tokens, written))
     device = next(model.parameters()).device
     return sum(
-        count * _seconds(shape, tokens, products, dtype, device) for shape, count in shapes.items()
+        count * _seconds(shape, rows, products, dtype, device)
+        for (shape, rows), count in shapes.items()
     )
 
 
-def _shapes(model: nn.Module) -> Iterator[tuple[int, int]]:
-    """Input and output features of every matrix that is multiplied."""
+def _shapes(
+    model: PreTrainedModel, tokens: int, written: int | None
+) -> Iterator[tuple[tuple[int, int], int]]:
+    """Input and output features of every matrix that is multiplied, and the tokens it reads."""
     matrices: Any = (m for m in model.modules() if type(m).__name__ in MULTIPLIED)
+    rows = {} if written is None else dict.fromkeys(_of_decoder(model), written)
     for module in matrices:
         first, second = module.weight.shape
-        yield (second, first) if isinstance(module, nn.Linear) else (first, second)
+        shape = (second, first) if isinstance(module, nn.Linear) else (first, second)
+        yield shape, rows.get(module, tokens)
+
+
+def _of_decoder(model: PreTrainedModel) -> set[nn.Module]:
+    """The modules that read the decoder's tokens: the head and the decoder, without the key and
+    value maps of cross-attention, which are only known in families with a row."""
+    decoder: Any = model.get_decoder()
+    blocks = anatomy_of(model).blocks if model.config.model_type in FAMILIES else ()
+    crossed = [a for block in blocks for a in block.attentions if a.is_cross]
+    of_encoder = {view.module for attention in crossed for view in (attention.k, attention.v)}
+    return {*decoder.modules(), model.get_output_embeddings()} - of_encoder
 
 
 def _seconds(

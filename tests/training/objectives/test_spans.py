@@ -26,6 +26,7 @@ from attar.models.load import load_model
 from attar.special_tokens import open_tokenizer
 from attar.step import MadeRows
 from attar.tasks.denoising import PUBLISHED, Denoiser
+from attar.training import work
 from attar.training.config import TrainStep
 from attar.training.objectives.spans import HiddenSpans
 from attar.training.run import train
@@ -120,6 +121,26 @@ def test_every_epoch_hides_other_spans_of_the_same_texts(spans: HiddenSpans) -> 
     texts = [[t for t in row if t not in sentinels] for row in (first, next_epoch)]
     assert len(texts[0]) == len(texts[1])
     assert texts[0][-1] == texts[1][-1] == spans.corruption.end_id
+
+
+def test_products_alone_have_the_rows_that_each_matrix_reads(
+    spans: HiddenSpans, trained: dict[str, Any], folder: Path
+) -> None:
+    model = load_model(folder / "whole" / "model").model
+    seen: list[tuple[tuple[int, int], int]] = []
+
+    def see(module: torch.nn.Linear, given: tuple[torch.Tensor], _: torch.Tensor) -> None:
+        rows = given[0].numel() // module.in_features
+        seen.append(((module.in_features, module.out_features), rows))
+
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.register_forward_hook(see)
+    inputs, _ = spans.batch(np.arange(2), CPU)
+    model(**inputs)
+    read, written = (inputs[name].numel() for name in ("input_ids", "decoder_input_ids"))
+    assert sorted(seen) == sorted(work._shapes(model, read, written))
+    assert trained["matmul_share"] > 0
 
 
 def test_a_model_learns_to_write_what_is_hidden(trained: dict[str, Any], folder: Path) -> None:

@@ -24,7 +24,7 @@ ROW_PX = 30
 def seed_picture(comparison: SeedComparison) -> Picture:
     said = "; ".join(
         f"{method.name} {metric_text(comparison.metric, method.spread.mean)} over "
-        f"{method.spread.n} seeds"
+        f"{method.spread.n} seed{'s' if method.spread.n > 1 else ''}"
         for method in comparison.methods
     )
     title = f"{comparison.metric.capitalize()} of every seed"

@@ -40,6 +40,8 @@ class StagesRow:
 class Parts:
     step: str
     names: tuple[str, ...]
+    tokens: str
+    """Text length for counting FLOPs; in an encoder-decoder, of both sides."""
     rows: tuple[PartsRow, ...]
     shape: str
     """Batch × tokens of the timing; "" if not timed."""
@@ -50,16 +52,18 @@ class Parts:
 def parts(made: Sequence[Made]) -> tuple[Parts, ...]:
     """Of every evaluate step that knows any; the runs of a swept one are merged."""
     models: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
+    tokens: dict[str, str] = {}
     for step in made:
         if step.run == "evaluate":
             found = table(step.metrics.get("models")).items()
             of_step = models.setdefault(base_name(step.name), [])
             of_step += [(family_name(name), table(figures)) for name, figures in found]
-    every = (_parts(name, found) for name, found in models.items())
+            tokens[base_name(step.name)] = number_text(number(step.metrics.get("flops_tokens")))
+    every = (_parts(name, tokens[name], found) for name, found in models.items())
     return tuple(one for one in every if one.rows or one.stages)
 
 
-def _parts(step: str, models: Sequence[tuple[str, Mapping[str, Any]]]) -> Parts:
+def _parts(step: str, tokens: str, models: Sequence[tuple[str, Mapping[str, Any]]]) -> Parts:
     costs = [(name, table(figures.get("parts"))) for name, figures in models]
     names = tuple(dict.fromkeys(part for _, each in costs for part in each))
     rows: dict[tuple[tuple[str, str], ...], dict[str, None]] = {}
@@ -74,6 +78,7 @@ def _parts(step: str, models: Sequence[tuple[str, Mapping[str, Any]]]) -> Parts:
     return Parts(
         step=step,
         names=(*names, "all") if names else (),
+        tokens=tokens,
         rows=tuple(PartsRow(", ".join(models), figures) for figures, models in rows.items()),
         shape=_shape(first) if timed else "",
         stage_names=tuple(STAGES.values()) if timed else (),
