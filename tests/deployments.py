@@ -159,6 +159,11 @@ class Deployments:
         self.uneven_int8 = self._once(
             "uneven-int8", lambda: quantized(root, self.uneven(), name="uneven-int8")
         )
+        self.os_plus = self._once(
+            "os_plus",
+            lambda: quantized(root, self.uneven(), name="os_plus", transform="os_plus"),
+        )
+        """A shift and a factor on every shortcut."""
         self.score = self._once("score", lambda: fine_tuned(root / "score", objective="regression"))
         self.int8 = self._once("int8", lambda: quantized(root, self.float()))
         self.int4 = self._once("int4", lambda: quantized(root, self.float(), bits=4))
@@ -166,9 +171,9 @@ class Deployments:
     def export(self, source: str, form: str) -> tuple[Path, dict[str, Any]]:
         return self._exported(f"{source}-{form}", source, form)
 
-    def pairs(self, form: str) -> tuple[Path, dict[str, Any]]:
-        """A model that reads two texts, as its data says."""
-        return self._exported(f"pairs-{form}", "float", form, data="pairs")
+    def pairs(self) -> tuple[Path, dict[str, Any]]:
+        """A model that reads two texts, as its data says, in OpenVINO."""
+        return self._exported("pairs", "float", "openvino", data="pairs")
 
     def four_bit_kernel(self, form: str) -> tuple[Path, dict[str, Any]]:
         name = f"int4-kernel-{form}"

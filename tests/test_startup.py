@@ -71,6 +71,6 @@ def test_the_command_runs_as_a_module_too(module: str) -> None:
     assert "No such command 'nonsense'" in wrong.stderr
 
 
-def test_the_probe_would_notice_torch() -> None:
-    code = f"import torch, sys; assert not [m for m in {HEAVY!r} if m in sys.modules]"
+def test_the_probe_would_notice_numpy() -> None:
+    code = f"import numpy, sys; assert not [m for m in {HEAVY!r} if m in sys.modules]"
     assert _look(code).returncode != 0

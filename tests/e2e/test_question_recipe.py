@@ -41,7 +41,7 @@ def test_a_model_without_segments_answers_as_well(tmp_path: Path) -> None:
     words = len(read_json(tmp_path / "words" / "tokenizer.json")["model"]["vocab"])
     model = f'config = {{ model_type = "roberta", vocab_size = {words}, {sizes} }}'
     recipe = finding_run.write(tmp_path, finding_run.QUOTED)
-    keep = ("name", "[data.rows]", "[steps.teacher]", "[steps.int8]", "[steps.deploy_ort]")
+    keep = ("name", "[data.rows]", "[steps.teacher]", "[steps.int8]", "[steps.deploy]")
     parts = [part for part in recipe.read_text().strip().split("\n\n") if part.startswith(keep)]
     reference = f'model = {{ {model}, tokenizer = "bert" }}'
     recipe.write_text("\n\n".join(parts).replace('model = "bert"', reference))
@@ -51,7 +51,7 @@ def test_a_model_without_segments_answers_as_well(tmp_path: Path) -> None:
     assert task["input_names"] == ["input_ids", "attention_mask"]
     validation = read_json(folder / "teacher" / "result.json")["metrics"]["validation"]
     assert validation["squad_f1"] > 0.9
-    found = attar.load(folder / "deploy_ort", threads=1).answer(  # pyright: ignore
+    found = attar.load(folder / "deploy", threads=1).answer(  # pyright: ignore
         [(QUESTION, text) for text in (TEXT, WITHOUT)]
     )
     assert [one.text for one in found] == ["good film", ""]

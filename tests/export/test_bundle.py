@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,20 +43,24 @@ def answer_of(folder: Path, *texts: str) -> str:
     return done.stdout.strip()
 
 
+def assert_same(folder: Path, asked: tuple[Any, ...]) -> None:
+    expected = Deployed(folder, threads=1).predict(asked)
+    for text, prediction in zip(asked, expected, strict=True):
+        label, share = answer_of(folder, *((text,) if isinstance(text, str) else text)).split()
+        assert label == prediction.label
+        assert float(share) == pytest.approx(prediction.probability, abs=2e-3)
+
+
 @pytest.mark.parametrize("form", FORMATS)
 def test_the_snippet_answers_as_attar_does_and_needs_neither_attar_nor_torch(
     deployments: Deployments, form: str
 ) -> None:
-    for folder, asked in (
-        (deployments.export("int8", form)[0], ("a good movie", "good movie " * 300)),
-        (deployments.pairs(form)[0], (("open a file", "close it"),)),
-    ):
-        expected = Deployed(folder, threads=1).predict(asked)
-        for text, prediction in zip(asked, expected, strict=True):
-            texts = (text,) if isinstance(text, str) else text
-            label, share = answer_of(folder, *texts).split()
-            assert label == prediction.label
-            assert float(share) == pytest.approx(prediction.probability, abs=2e-3)
+    folder, asked = deployments.export("int8", form)[0], ("a good movie", "good movie " * 300)
+    assert_same(folder, asked)
+
+
+def test_the_snippet_of_pairs_answers_as_attar_does(deployments: Deployments) -> None:
+    assert_same(deployments.pairs()[0], (("open a file", "close it"),))
 
 
 def test_the_snippet_is_short(deployments: Deployments) -> None:
@@ -69,7 +74,7 @@ def test_the_snippet_is_short(deployments: Deployments) -> None:
 
 def test_the_card_asks_as_many_texts_as_the_model_reads(deployments: Deployments) -> None:
     one = (deployments.export("int8", "openvino")[0] / "README.md").read_text(encoding="utf-8")
-    two = (deployments.pairs("openvino")[0] / "README.md").read_text(encoding="utf-8")
+    two = (deployments.pairs()[0] / "README.md").read_text(encoding="utf-8")
     assert "It answers a text with" in one
     assert "It answers a pair of texts with" in two
     assert 'predict.py "first text" "second text"' in two

@@ -9,13 +9,12 @@ import onnx
 import pytest
 import torch
 
-import deployments as made
 from attar.export.float_sites import FLOAT_SITES
 from attar.export.lowering import example_inputs, lower
 from attar.export.moved_shortcuts import factor_behind_sum_, moved_shortcuts, shift_in_bias_
-from attar.export.onnxruntime import write_onnx
-from attar.export.openvino import ByteQuantizer, _integer_weight, write_openvino
+from attar.export.openvino import ByteQuantizer, _integer_weight
 from attar.models.deployed.cpu_runtimes import OnnxRuntime, OpenVinoRuntime
+from attar.models.deployed.runtimes import MODEL_FILES
 from attar.models.simulated.quantized import load_simulated
 from attar.models.structure.shortcuts import Restore
 from deployments import Deployments
@@ -25,11 +24,9 @@ TOLERANCE = 1e-3
 """Of the largest logit: float32 sums in another order, where no value crosses a boundary."""
 
 
-@pytest.fixture(scope="module")
-def migrated(deployments: Deployments, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A shift and a factor on every shortcut."""
-    root = tmp_path_factory.mktemp("shifted")
-    return made.quantized(root, deployments.uneven(), name="os_plus", transform="os_plus") / "model"
+@pytest.fixture
+def migrated(deployments: Deployments) -> Path:
+    return deployments.os_plus() / "model"
 
 
 def test_the_factor_behind_the_sum_changes_no_answer(migrated: Path) -> None:
@@ -87,22 +84,15 @@ def test_the_factor_costs_no_kernel_or_one_product_a_shortcut(
     deployments: Deployments, migrated: Path, tmp_path: Path, form: str, more: int
 ) -> None:
     counts = []
-    for model in (deployments.uneven_int8() / "model", migrated):
+    plain = {"openvino": "uneven_int8", "onnxruntime": "int8"}  # there the same operators
+    for source in (plain[form], "os_plus"):
+        file = deployments.export(source, form)[0] / MODEL_FILES[form][0]
         if form == "openvino":
-            folder = tmp_path / model.parent.name
-            folder.mkdir()
-            write_openvino(model, folder, INPUTS)
-            compiled = OpenVinoRuntime(folder / "openvino_model.xml", 1).compiled
-            nodes = compiled.get_runtime_model().get_ordered_ops()
+            nodes = OpenVinoRuntime(file, 1).compiled.get_runtime_model().get_ordered_ops()
             kinds = [node.get_rt_info()["layerType"].astype(str) for node in nodes]
         else:
-            folder = tmp_path
-            if model == migrated:
-                write_onnx(model, folder, INPUTS)
-            else:  # the same operators; an export takes seconds
-                folder, _ = deployments.export("int8", form)
             optimized = tmp_path / "optimized.onnx"
-            OnnxRuntime(folder / "model.onnx", 1, optimized)
+            OnnxRuntime(file, 1, optimized)
             kinds = [node.op_type for node in onnx.load(optimized).graph.node]
         counts.append(Counter(kind for kind in kinds if kind not in ("Const", "Input")))
     num_shortcuts = len(list(moved_shortcuts(load_simulated(migrated).model)))

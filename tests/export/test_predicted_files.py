@@ -34,7 +34,7 @@ def model(deployments: Deployments) -> Deployed:
 
 @pytest.fixture(scope="module")
 def pair_model(deployments: Deployments) -> Deployed:
-    return Deployed(deployments.pairs("onnxruntime")[0], threads=1)
+    return Deployed(deployments.pairs()[0], threads=1)
 
 
 @pytest.fixture(autouse=True)

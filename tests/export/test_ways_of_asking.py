@@ -40,7 +40,7 @@ def single(deployments: Deployments) -> Path:
 
 @pytest.fixture(scope="module")
 def paired(deployments: Deployments) -> Path:
-    return deployments.pairs("onnxruntime")[0]
+    return deployments.pairs()[0]
 
 
 def by_command(

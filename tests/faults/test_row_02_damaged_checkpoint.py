@@ -21,23 +21,28 @@ STOP_AT = 9
 """Polls before the stop: some steps after the second checkpoint."""
 
 
-@pytest.fixture
-def whole(tmp_path: Path) -> Path:
-    """A run that nothing happened to."""
-    place = prepare(tmp_path / "whole")
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing happened to. Read-only by agreement."""
+    place = prepare(tmp_path_factory.mktemp("whole"))
     run_training(place)
     return place
 
 
-@pytest.fixture
-def stopped(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def stopped_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was stopped, with two checkpoints in its scratch folder."""
-    place = prepare(tmp_path / "stopped")
+    place = prepare(tmp_path_factory.mktemp("stopped"))
     polls = iter(range(1000))
     with pytest.raises(StoppedError):
         run_training(place, should_stop=lambda: next(polls) >= STOP_AT, checkpoint_every=2)
     assert len(checkpoints(place)) == 2
     return place
+
+
+@pytest.fixture
+def stopped(stopped_once: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(stopped_once, tmp_path / "stopped"))
 
 
 def checkpoints(place: Path) -> list[Path]:

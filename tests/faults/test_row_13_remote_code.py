@@ -48,11 +48,13 @@ def test_code_that_nothing_names_is_left_alone(folder: Path, tmp_path: Path) -> 
 
 
 def test_no_compiled_code_is_fetched_from_the_hub() -> None:
-    code = (
-        "import attar; from transformers.integrations import hub_kernels;"
-        "print(hub_kernels._kernels_enabled)"
-    )
+    """What attar says before transformers is loaded, and what transformers makes of it."""
+    from transformers.integrations import hub_kernels  # attar is loaded already
+
     environment = {n: v for n, v in os.environ.items() if n != "USE_HUB_KERNELS"}
-    command = [sys.executable, "-c", code]
+    command = [sys.executable, "-c", "import os, attar; print(os.environ['USE_HUB_KERNELS'])"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    assert done.stdout.strip() == "False"
+    assert done.stdout.strip() not in hub_kernels.ENV_VARS_TRUE_VALUES
+    read = os.environ["USE_HUB_KERNELS"].upper()
+    assert read == hub_kernels._TRANSFORMERS_USE_HUB_KERNELS
+    assert hub_kernels._kernels_enabled == (read in hub_kernels.ENV_VARS_TRUE_VALUES)

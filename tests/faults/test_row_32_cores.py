@@ -56,35 +56,56 @@ CROWDED = """
 import os, sys
 from attar import cores
 cores.busy_cores = lambda: 99.0
+
+
+class BeforeTorch:
+    def find_spec(self, name, *rest):
+        if name == "torch":
+            os.write(1, os.environ.get("OMP_WAIT_POLICY", "not told").encode())
+            os._exit(0)
+
+
+sys.meta_path.insert(0, BeforeTorch())
 {work}
-assert "torch" in sys.modules, "the work loads torch"
-assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
 """
 RUN = """
 import attar.recipe.run
 attar.recipe.run.run_recipe({recipe!r}, out={out!r}, quiet=True, estimates={{}})
 """
 PREDICT = "import attar; attar.load({folder!r}).predict(['a film'])"
+NOTED = """
+from pathlib import Path
+import engine_steps
+engine_steps.run_small(Path({folder!r}))
+"""
 
 
-def in_a_crowd(work: str) -> None:
-    """Work in a process that sees busy neighbours, and that torch is told before it is loaded."""
+def in_a_crowd(work: str) -> str:
+    """What the policy is where torch would be loaded, which reads it then and never again: work in
+    a process that sees busy neighbours and ends there."""
     plain = {name: value for name, value in os.environ.items() if name not in cores.SET_BY_USER}
+    plain["PYTHONPATH"] = str(Path(__file__).parents[1])
     code = CROWDED.format(work=work)
     done = subprocess.run([sys.executable, "-c", code], env=plain, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_torch_does_not_spin_in_a_crowd(tmp_path: Path, deployments: Deployments) -> None:
-    in_a_crowd(PREDICT.format(folder=str(deployments.export("int4", "safetensors")[0])))
+    folder = deployments.export("int4", "safetensors")[0]
+    assert in_a_crowd(PREDICT.format(folder=str(folder))) == "PASSIVE"
     recipe = prepare(tmp_path) / "recipe.toml"
     recipe.write_text(
         'name = "crowd"\n[data.films]\nsource = "files"\npath = "films"\n'
         '[steps.model]\nrun = "train"\nmodel = "bert"\ndata = "films"\nmax_steps = 1\n'
         "max_length = 24\n"
     )
-    in_a_crowd(RUN.format(recipe=str(recipe), out=str(tmp_path / "runs")))
-    machine = read_result(tmp_path / "runs" / "crowd" / "model").machine
+    assert in_a_crowd(RUN.format(recipe=str(recipe), out=str(tmp_path / "runs"))) == "PASSIVE"
+
+
+def test_a_run_in_a_crowd_notes_how_its_threads_wait(tmp_path: Path) -> None:
+    assert not in_a_crowd(NOTED.format(folder=str(tmp_path / "small"))), "no torch in these steps"
+    machine = read_result(tmp_path / "small" / "teacher").machine
     assert machine["threads"].startswith("sleep while they wait (other programs use 99.0 of ")
 
 

@@ -85,7 +85,11 @@ def test_kept_blocks_and_counts() -> None:
 
 @pytest.fixture(scope="module")
 def quantized(tmp_path_factory: pytest.TempPathFactory) -> simulated.QuantizedRun:
-    return simulated.run_quantize(tmp_path_factory.mktemp("deberta"), FAMILY)
+    """One block: an export of this family takes seconds a block."""
+    root = tmp_path_factory.mktemp("deberta")
+    simulated.write_float_model(root / "float", FAMILY, blocks=1)
+    simulated.write_texts(root / "texts")
+    return simulated.run_quantize(root, FAMILY)
 
 
 @pytest.mark.slow

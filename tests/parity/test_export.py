@@ -133,17 +133,6 @@ def test_both_runtimes_agree_on_a_roberta(tmp_path: Path) -> None:
             assert np.abs(runtime.logits(given) - expected).max() < FLOAT_TOLERANCE
 
 
-@pytest.mark.slow
-def test_unsigned_weights_are_as_exact(deployments: Deployments, tmp_path: Path) -> None:
-    inputs = ("input_ids", "attention_mask", "token_type_ids")
-    folder = deployments.int8() / "model"
-    to_onnx.write_onnx(folder, tmp_path, inputs, signed_weights=False)
-    unsigned = OnnxRuntime(tmp_path / MODEL_FILES["onnxruntime"][0], 1)
-    signed = open_form(deployments.export("int8", "onnxruntime")[0], 1)
-    given = batch(4, 12, inputs)
-    assert np.abs(unsigned.logits(given) - signed.logits(given)).max() < FLOAT_TOLERANCE
-
-
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Three blocks of the demo's model with a random head, float and quantized."""

@@ -1,5 +1,5 @@
-"""Several labels for a text, through a whole recipe: train, distil, quantize, both runtimes,
-evaluate, report, predict."""
+"""Several labels for a text, through a whole recipe: train, distil, quantize, export, evaluate,
+report, predict."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ TEXTS = ["a great film", "a bad socket", "the movie", "bad great socket"]
 RECIPE = tiny_recipe.RECIPE.replace(
     'text = "text"', 'text = "text"\nobjective = "multi_label"'
 ).replace("max_steps = 2", "max_steps = 40\nlearning_rate = 3e-3", 1)
+RECIPE = RECIPE.replace('"onnxruntime"', '"safetensors"').replace("deploy_ort", "packed")
 RECIPE = RECIPE.replace('model = "bert"', 'model = { from = "bert", new_head = true }', 1)
 RECIPE = RECIPE.replace(
     "[steps.student]",
@@ -109,9 +110,9 @@ def test_figures_are_those_of_scikit_learn_on_the_written_sets(run: Path) -> Non
         assert set(figures["per_class"]) == set(WORDS)
 
 
-def test_both_runtimes_give_the_sets_of_the_thresholds(run: Path) -> None:
+def test_exported_models_give_the_sets_of_the_thresholds(run: Path) -> None:
     scores = []
-    for name in ("deploy", "deploy_ort"):
+    for name in ("deploy", "packed"):
         model = Deployed(run / name, threads=1)
         assert model.task.thresholds == (0.3,) * 3
         answers = model.predict(TEXTS)
@@ -122,9 +123,9 @@ def test_both_runtimes_give_the_sets_of_the_thresholds(run: Path) -> None:
             assert answer.probability is None
         scores.append([list(answer.scores.values()) for answer in answers])
     np.testing.assert_allclose(*scores, atol=0.1)
-    shown = forked.said(run / "deploy_ort" / "predict.py", TEXTS[3])
+    shown = forked.said(run / "deploy" / "predict.py", TEXTS[3])
     found = dict(line.split() for line in shown.splitlines())
-    (expected,) = Deployed(run / "deploy_ort", threads=1).predict([TEXTS[3]])
+    (expected,) = Deployed(run / "deploy", threads=1).predict([TEXTS[3]])
     assert set(found) == set(expected.labels or ())
 
 

@@ -34,7 +34,10 @@ def test_a_task_is_named_in_its_row_only(repository: Path) -> None:
     """Other code asks for the word of its row that it depends on."""
     found = []
     for file in sorted((repository / "src").rglob("*.py")):
-        tree = ast.parse(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        if not any(f'"{name}"' in text for name in KINDS):
+            continue  # strings are in double quotes: the formatter sees to it
+        tree = ast.parse(text)
         prose = _docstrings(tree)
         for node in ast.walk(tree):
             is_name = isinstance(node, ast.Constant) and node.value in KINDS

@@ -35,6 +35,8 @@ ROUGE_LOST = 0.05
 
 FLIPPED = 0.05
 """Share of the quantization error: a float sum in another order may round to the next integer."""
+QUICK = {"batch_sizes": [1], "tokens": 12, "threads": 1, "rounds": 3, "calls": 1}
+"""One thread: tiny tensors on two threads of a busy machine wait for each other."""
 
 
 @pytest.fixture(scope="module")
@@ -203,11 +205,10 @@ def test_a_quantized_summariser_writes_nearly_what_the_float_one_writes(
 ) -> None:
     metrics = quantized(root, tmp_path / "int", **settings)
     assert metrics["calibration"]["batches"] == 6  # 24 texts, 4 at a time
-    # one thread: tiny tensors on two threads of a busy machine wait for each other
     config = EvaluateStep.model_validate(
         {
             **{"models": ("student", "int"), "data": "texts", "batch_size": 8, "memory": False},
-            **{"bootstrap": 100, "speed": {"threads": 1, "tokens": 12}},
+            **{"bootstrap": 100, "speed": QUICK},
         }
     )
     context = context_for(root, tmp_path / "scores", int=tmp_path / "int")

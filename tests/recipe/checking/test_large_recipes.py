@@ -13,7 +13,7 @@ from attar.recipe.graph import find_cycle, in_order
 from attar.recipe.load import parse_recipe
 
 STEPS = 3000
-FEW = 300
+FEW = 200
 
 
 class Counted(str):
@@ -85,7 +85,7 @@ def checked(text: str) -> object:
     "settings", [{}, {"model": "x{}"}, {"model": "owner/{}"}, {"data": "e"}, {"model": "./f{}"}]
 )
 def test_ten_times_the_steps_are_about_ten_times_the_calls(settings: dict[str, str]) -> None:
-    few, many = recipe(FEW, **settings), recipe(STEPS, **settings)
+    few, many = recipe(FEW, **settings), recipe(10 * FEW, **settings)
     checked(few)  # what is imported and compiled at first
     assert calls_of(lambda: checked(many)) <= 13 * calls_of(lambda: checked(few))
 
