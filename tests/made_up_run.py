@@ -175,6 +175,7 @@ def evaluate_metrics(
                 "metric": "accuracy",
                 "value": change,
                 "ci95": [change - 0.012, change + 0.012],
+                "n": 1480,
                 "within_noise": noise,
                 "sentence": f"{name} is {abs(change) * 100:.1f} points {side} {against} "
                 f"(95 % interval {change * 100 - 1.2:.1f} … {change * 100 + 1.2:.1f}, "

@@ -30,6 +30,8 @@ from attar.untrusted import checked
 from attar.untrusted import read_json as read_json  # artifacts are untrusted files too
 
 RESULT_FILE = "result.json"
+CARD_FILE = "README.md"
+"""For people: no step reads it, and it is completed when an export has been evaluated."""
 OUTDATED = ".outdated-"
 """Prefix of the name of a replaced artifact until it is removed."""
 MIB = 2**20
@@ -313,14 +315,14 @@ def _require_form(result: Result) -> None:
 
 
 def published_fingerprint(folder: Path, sha256: Callable[[Path], str] = sha256_of) -> str:
-    """A fingerprint of an artifact that depends only on its files.
+    """A fingerprint of an artifact that depends only on its files, without the card.
 
     Raises:
         ArtifactError: as `read_result` and `require_unchanged`.
     """
     result = read_result(folder)
     require_unchanged(folder, result, result.files, sha256)
-    return key_of(dict(result.files))
+    return key_of({name: digest for name, digest in result.files.items() if name != CARD_FILE})
 
 
 def require_unchanged(

@@ -21,6 +21,7 @@ import pytest
 
 import tiny
 import zero_shot_rows
+from attar.artifacts import Result
 from attar.errors import DataError, ModelError, RecipeError, StoppedError
 from attar.evaluation.config import EvaluateStep
 from attar.evaluation.run import evaluate
@@ -33,9 +34,11 @@ from attar.numerics.statistics import paired_bootstrap
 from attar.progress import Progress, Task
 from attar.recipe.keys import keys_of
 from attar.recipe.load import load_recipe, parse_recipe, require_data
+from attar.recipe.outcome.findings import findings
 from attar.recipe.plan import plan_recipe
 from attar.recipe.run import run_recipe
 from attar.report.quantities import NBSP, metric_text
+from attar.report.reading import Made
 from attar.report.sections.seed_comparisons import signed
 from attar.scoring.shared_prefixes import Likelihoods
 from attar.step import StepContext
@@ -189,10 +192,12 @@ def test_the_average_gives_each_task_the_same_weight(judged: Any) -> None:
 
 
 def test_every_difference_is_told_with_its_task(judged: Any) -> None:
-    metrics, _, said = judged
+    metrics, _, _ = judged
     sentences = [each["sentence"] for each in metrics["differences"] if each["metric"] == "piqa"]
     assert sentences and "on piqa" in sentences[0]
-    assert "on average" in said
+    said = findings([Made("scores", Result("scores", "evaluate", "k", metrics=metrics))], {})
+    assert sentences[0] in said
+    assert any("on average" in line for line in said)
 
 
 def test_predictions_are_kept_with_the_log_likelihood_of_every_answer(judged: Any) -> None:

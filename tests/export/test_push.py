@@ -18,10 +18,18 @@ from typing import Any
 import pytest
 import yaml
 
-from attar.artifacts import read_result
+from attar.artifacts import (
+    published_fingerprint,
+    read_json,
+    read_result,
+    sha256_of,
+    verify,
+    write_json,
+)
 from attar.errors import ArtifactError, UsageError
-from attar.export.measured_card import evaluations_of, measured_card
+from attar.export.measured_card import complete_card, evaluations_of, measured_card
 from attar.export.push import push
+from deployments import Deployments
 from tiny_recipe import TinyRun, command
 
 REPO = "someone/films"
@@ -128,10 +136,39 @@ def test_the_card_has_what_the_evaluate_step_measured(tiny_run: TinyRun) -> None
     assert "files of the author" in card.partition("## Data")[2]
 
 
-def test_the_export_s_own_card_says_that_quality_and_license_are_not_stated(
-    tiny_run: TinyRun,
+def test_a_run_writes_what_it_measured_into_the_card_and_seals_the_folder_again(
+    tiny_run: TinyRun, tmp_path: Path
 ) -> None:
-    card = (tiny_run.folder / "deploy" / "README.md").read_text(encoding="utf-8")
+    for name in ("deploy", "deploy_ort"):
+        key = verify(tiny_run.folder / name).key
+        assert read_result(tiny_run.folder / "scores").inputs[name] == key
+        card = (tiny_run.folder / name / "README.md").read_text(encoding="utf-8")
+        assert card == measured_card(tiny_run.folder / name, None)
+        assert "## Measured\n" in card
+        assert "latency are not stated" not in card
+    deploy, scores = tmp_path / "run" / "deploy", tmp_path / "run" / "scores"
+    shutil.copytree(tiny_run.folder / "deploy", deploy)
+    shutil.copytree(tiny_run.folder / "scores", scores)
+    content = read_json(scores / "result.json")
+    content["metrics"]["models"]["deploy"]["accuracy"]["value"] = 0.1234
+    write_json(scores / "result.json", content | {"sha256": ""})
+    before, fingerprint = verify(deploy), published_fingerprint(deploy)
+    complete_card(deploy, tmp_path / "staging", [scores], sha256_of)
+    after, card = verify(deploy), (deploy / "README.md").read_text(encoding="utf-8")
+    assert [card.count(part) for part in ("0.1234", "## Measured\n", "model-index:")] == [2, 1, 1]
+    assert "## Limits" in card
+    assert {name for name in before.files if before.files[name] != after.files[name]} == {
+        "README.md"
+    }
+    assert (after.key, published_fingerprint(deploy)) == (before.key, fingerprint)
+    assert not (tmp_path / "staging").exists()
+
+
+def test_the_export_s_own_card_says_that_quality_and_license_are_not_stated(
+    deployments: Deployments,
+) -> None:
+    folder, *_ = deployments.export("int8", "openvino")
+    card = (folder / "README.md").read_text(encoding="utf-8")
     assert card.count("not stated") == 2
     header = yaml.safe_load(card.split("---\n")[1])
     assert not {"license", "model-index"} & set(header)

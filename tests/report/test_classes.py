@@ -54,6 +54,15 @@ def test_the_last_deployed_model_stands_for_all_and_its_worst_class_comes_first(
     assert found.num_changed == own["deploy_ort"]["changed"]["rows"] > len(found.changed) == 5
 
 
+def test_one_changed_text_is_one_text(tmp_path: Path) -> None:
+    inputs = with_classes(tmp_path / "run")
+    metrics = json.loads((inputs["scores"] / "result.json").read_text())["metrics"]
+    metrics["models"]["deploy_ort"]["changed"]["rows"] = 1
+    inputs["scores"] = made_up_run.write_step(tmp_path / "one", "scores", "evaluate", metrics)
+    page = made_up_run.make_report(tmp_path / "report", inputs)
+    assert "teacher differ on 1 text." in page.with_name("report.md").read_text()
+
+
 def test_page_and_twin_show_every_table_and_names_are_inert(tmp_path: Path) -> None:
     page = made_up_run.make_report(tmp_path / "report", with_classes(tmp_path / "run")).read_text()
     assert "<b>text</b>" not in page

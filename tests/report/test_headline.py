@@ -32,7 +32,7 @@ def test_the_sentence_compares_the_fastest_deployed_model_with_the_first_float_o
 ) -> None:
     assert sentence(made_up_run.write_run(tmp_path)) == (
         "6-block teacher → 3-block int8 student: 6.0× faster, 5.0× smaller, no measurable "
-        "difference in accuracy (−1.0 points, 95 % interval −2.2 to 0.2)"
+        "difference in accuracy on 1,480 texts (−1.0 points, 95 % interval −2.2 to 0.2)"
     )
 
 
@@ -41,7 +41,7 @@ def test_a_real_difference_is_called_so(tmp_path: Path) -> None:
     form, blocks, _, *rest = models["deploy"]
     models["deploy"] = (form, blocks, 0.70, *rest)
     inputs = with_scores(tmp_path, made_up_run.evaluate_metrics(models))
-    words = "accuracy 4.9 points lower (a real difference: 95 % interval −6.1 to −3.7)"
+    words = "accuracy 4.9 points lower on 1,480 texts (a real difference: 95 % interval −6.1 to"
     assert words in sentence(inputs)
 
 
@@ -95,7 +95,7 @@ def test_a_model_that_fell_to_chance_is_told_beside_its_loss(tmp_path: Path) -> 
     metrics["data"]["chance"] = {"accuracy": 0.5}
     metrics["models"]["deploy"]["accuracy"]["ci95"] = [0.48, 0.54]
     said = sentence(with_scores(tmp_path, metrics))
-    assert "accuracy 23.9 points lower (a real difference" in said
+    assert "accuracy 23.9 points lower on 1,480 texts (a real difference" in said
     assert ", deploy at chance (51.0 %" in said
     metrics["models"]["deploy"]["accuracy"]["ci95"] = [0.501, 0.54]
     assert "chance" not in sentence(with_scores(tmp_path / "above", metrics))
@@ -142,13 +142,39 @@ def test_tiles_and_sentence_have_the_same_figures(tmp_path: Path) -> None:
     """The ratio of the two medians may be another than the median of the paired ratios."""
     metrics = made_up_run.evaluate_metrics()
     for name, median in (("deploy", 2.6), ("deploy_ort", 2.4)):
-        metrics["models"][name]["latency"][0]["speedup"]["median"] = median
+        paired = {"median": median, "min": 0.9 * median, "max": 1.1 * median}
+        metrics["models"][name]["latency"][0]["speedup"] |= paired
     found = headline_of(with_scores(tmp_path, metrics))
     tiles = {tile.label: tile for tile in found.tiles}
     assert "2.6× faster" in found.sentence
     assert tiles["latency, 1 × 128 tokens"].detail == "2.6× faster than teacher"
     assert tiles["size on disk"].detail == "5.0× smaller than teacher"
     assert tiles["throughput, 8 × 128 tokens"].value.replace(NBSP, " ") == "156 texts/s"
+
+
+def test_a_wide_range_of_the_rounds_stands_beside_the_ratio(tmp_path: Path) -> None:
+    metrics = made_up_run.evaluate_metrics()
+    metrics["models"]["deploy"]["latency"][0]["speedup"] |= {"min": 4.04, "max": 17.2}
+    found = headline_of(with_scores(tmp_path, metrics))
+    assert ": 6.0× faster (4.0 to 17×), 5.0× smaller" in found.sentence
+    assert found.tiles[1].detail == "6.0× faster than teacher (4.0 to 17×)"
+
+
+def test_the_context_names_both_runtimes_and_a_float_model_in_the_same_one(tmp_path: Path) -> None:
+    inputs = made_up_run.write_run(tmp_path / "run")
+    speed = (
+        "Speed compares PyTorch, float32 (teacher) with OpenVINO, int8 (deploy) on the same CPU, "
+        "so part of the ratio is due to the runtime"
+    )
+    assert f". {speed}. Measured on" in headline_of(inputs).context
+    steps = made_up_run.STEPS | {"plain": made_up_run.STEPS["deploy"] | {"model": "student"}}
+    models = {**made_up_run.MODELS, "plain": ("openvino", 3, 0.7391, 13.84, 66.4, 164.0)}
+    inputs = with_scores(tmp_path / "plain", made_up_run.evaluate_metrics(models))
+    inputs["plain"] = made_up_run.write_step(
+        tmp_path / "other", "plain", "export", made_up_run.export_metrics("deploy"), blocks=3
+    )
+    context = headline_of(inputs, made_up_run.recipe(steps=steps)).context
+    assert f". {speed}; against OpenVINO, float32 (plain): 2.0× faster. Measured" in context
 
 
 def test_a_speed_that_a_busy_machine_hid_is_not_told(tmp_path: Path) -> None:

@@ -44,6 +44,91 @@ def test_a_run_is_ready_when_every_gate_is_met(tmp_path: Path) -> None:
     assert (verdict.word, verdict.reasons) == ("READY", ("its gate is met",))
 
 
+OF_TEACHER = {"metric": "scores.deploy.accuracy", "of": "scores.teacher.accuracy"}
+FEW = {"value": 0.0, "ci95": [0.0, 0.0], "n": 60}
+DOUBTED = [
+    (
+        {"max_drop": 0.02},
+        {},
+        "1,480 texts cannot tell for sure: the 95 % interval of the difference to teacher "
+        "(−2.2 to 0.2 points) reaches the allowed drop of 2 points",
+    ),
+    (
+        {"at_least": 0.73},
+        {},
+        "1,480 texts cannot tell for sure: the 95 % interval of deploy.accuracy (71.7 to 76.1) "
+        "reaches the limit of 73.0 %",
+    ),
+    (
+        {"at_most": 0.75},
+        {},
+        "1,480 texts cannot tell for sure: the 95 % interval of deploy.accuracy (71.7 to 76.1) "
+        "reaches the limit of 75.0 %",
+    ),
+    (
+        {"max_drop": 0.04},
+        FEW,
+        "60 texts cannot tell for sure: the two models do not differ on any of them, but may on "
+        "up to 4.9 % of all texts (95 % confidence); the allowed drop is 4 points",
+    ),
+    ({"max_drop": 0.03}, {}, ""),
+    ({"at_least": 0.71}, {}, ""),
+    ({"max_drop": 0.05}, FEW, ""),
+    # as measured on 60 texts, three of which changed: the end of the interval is the limit
+    (
+        {"max_drop": 0.05},
+        FEW | {"value": -1 / 60, "ci95": [0.95 - 1 - 1e-16, 0.0]},
+        "60 texts cannot tell for sure: the 95 % interval of the difference to teacher (−5.0 to "
+        "0.0 points) reaches the allowed drop of 5 points",
+    ),
+]
+
+
+@pytest.mark.parametrize(("limits", "measured", "doubt"), DOUBTED)
+def test_a_met_gate_whose_interval_reaches_the_limit_is_not_met_for_sure(
+    limits: dict[str, float], measured: dict[str, Any], doubt: str, tmp_path: Path
+) -> None:
+    inputs = made_up_run.write_run(tmp_path)
+    metrics = made_up_run.evaluate_metrics()
+    for difference in metrics["differences"]:
+        difference |= measured
+    inputs["scores"] = made_up_run.write_step(tmp_path / "other", "scores", "evaluate", metrics)
+    gate = (OF_TEACHER if "max_drop" in limits else {"metric": OF_TEACHER["metric"]}) | limits
+    content = made_up_run.recipe(gates=[gate])
+    page = page_of(read_made(inputs, content), content)
+    verdict, tile = page.headline.verdict, page.headline.tiles[-1]
+    assert (verdict.word, verdict.is_sure) == ("READY", not doubt)
+    said = f"its gate is met, but {doubt}" if doubt else "its gate is met"
+    assert verdict.reasons[0].replace(NBSP, " ") == said
+    assert tile.detail == ("all met; 1 not for sure" if doubt else "all met")
+    assert bool(verdict.advice) is bool(doubt)
+    assert page.headline.lines[0] == f"READY: {verdict.reasons[0]}"
+
+
+FILES = {"path": "docs.csv", "validation": None}
+
+
+@pytest.mark.parametrize(
+    ("settings", "how"),
+    [
+        (FILES, "make [data.docs] path a folder with a train and a validation file."),
+        (FILES | {"validation": "dev"}, "Add rows to the validation file of [data.docs]."),
+        (FILES | {"validation_rows": 200}, "Raise validation_rows (now 200) in [data.docs]."),
+        ({}, "Data 'docs' needs a larger validation split."),
+    ],
+)
+def test_where_more_texts_come_from_depends_on_the_data(
+    settings: dict[str, Any], how: str, tmp_path: Path
+) -> None:
+    content = made_up_run.recipe(
+        gates=[OF_TEACHER | {"max_drop": 0.02}], data={"docs": {"source": "files", **settings}}
+    )
+    made = read_made(made_up_run.write_run(tmp_path), content)
+    (advice,) = page_of(made, content).headline.verdict.advice
+    assert advice.startswith("more texts to evaluate on: four times as many halve the interval. ")
+    assert how in advice
+
+
 def test_a_missed_gate_and_an_unmeasured_one_are_reasons(tmp_path: Path) -> None:
     gates = [MET, {"metric": "scores.deploy.size_mib", "at_most": 16.0}]
     verdict = headline_of(tmp_path, [*gates, {"metric": "scores.deploy.f2", "at_least": 1}]).verdict

@@ -14,6 +14,7 @@ from attar.artifacts import read_json, result_hash, write_json
 from attar.report.charts.pictures import training_pictures
 from attar.report.html import html_of
 from attar.report.markdown import markdown_of
+from attar.report.quantities import NBSP
 from attar.report.reading import Made, read_made
 from attar.report.sections.compression import exports, quantizations
 from attar.report.sections.lineage import Node, described, lineage, verb
@@ -202,14 +203,14 @@ def test_provenance_says_what_is_counted(tmp_path: Path) -> None:
 
 
 def test_what_was_looked_at_once_is_a_figure_and_no_chart(tmp_path: Path) -> None:
-    step = made_up_run.write_step(
-        tmp_path, "teacher", "train", made_up_run.train_metrics("teacher")
-    )
+    metrics = made_up_run.train_metrics("teacher") | {"flops": 9_043_351_142_400}
+    step = made_up_run.write_step(tmp_path, "teacher", "train", metrics)
     line = {"step": 9, "epoch": 1, "loss": 1.5, "validation": {"nll": 5.98}}
     (step / "history.jsonl").write_text(json.dumps(line) + "\n")
     [training] = trainings(read_made({"teacher": step}, {}))
     assert training.validation == {}
     assert ("validation nll", 5.98) in training.facts
+    assert ("floating-point operations of training", f"9.04{NBSP}T") in training.facts
     assert training_pictures(training) == ()
 
 

@@ -36,7 +36,6 @@ from attar.evaluation.written import judge_written
 from attar.evaluation.zero_shot.run import evaluate_zero_shot
 from attar.models.foreign import task_of
 from attar.models.sources.references import resolve_model
-from attar.numerics.metric_names import told
 from attar.numerics.metrics import constant_score
 from attar.numerics.statistics import bootstrap_interval
 from attar.scoring.matching import known_metrics, labelled_split, output_columns
@@ -109,14 +108,10 @@ def evaluate(config: EvaluateStep, context: StepContext) -> dict[str, Any]:
     if config.memory:
         for name, entry in _weigh(compared, speed, tokens, folders, threads).items():
             models[name] |= entry
-    found = differences(config.models, _compared(metrics, data))
-    for difference in found:
-        if difference["metric"] in told(metrics):
-            context.progress.say(difference["sentence"])
     return {
         "data": _describe(data, config.split, split),
         "models": models,
-        "differences": found,
+        "differences": differences(config.models, _compared(metrics, data)),
         "machine": machine,
         "flops_tokens": tokens,
     }

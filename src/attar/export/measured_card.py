@@ -1,25 +1,40 @@
-"""Completes the model card of an exported folder for publishing, with the results of evaluate steps
-of the same run and a license.
+"""Completes the model card of an exported folder: with the results of evaluate steps of the same
+run, at the end of the run, and with a license for publishing.
 
-The evaluate steps of an export are those that read the artifact with the export's key. Imports no
-torch.
+The evaluate steps of an export are those that read the artifact with the export's key. A card that
+is already completed gets the current results. Imports no torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from attar.artifacts import RESULT_FILE, Result, read_result
+from attar.artifacts import (
+    CARD_FILE,
+    RESULT_FILE,
+    Result,
+    disk_errors_explained,
+    files_below,
+    put_beside,
+    put_in_place,
+    read_result,
+    seal,
+    write_text,
+)
 from attar.errors import ArtifactError
 from attar.escaping import for_markdown, for_markdown_code, for_yaml
-from attar.export.model_card import CARD_FILE, NO_LICENSE, NOT_MEASURED
+from attar.export.model_card import NO_LICENSE, NOT_MEASURED
 from attar.tasks.task import Task
 from attar.untrusted import has_entry
 
 FENCE = "---\n"
+RESULTS = "model-index:\n"
+"""Begins the last lines of the header."""
+MEASURED, LIMITS = "## Measured\n", "## Limits"
 
 
 @dataclass(frozen=True)
@@ -43,13 +58,17 @@ class Measured:
         return [(name, self.figures[name]) for name in names if name in self.figures]
 
 
-def evaluations_of(folder: Path) -> list[Measured]:
-    """Results of the run's evaluate steps for an exported model, sorted by step name."""
+def evaluations_of(folder: Path, steps: Iterable[Path] | None = None) -> list[Measured]:
+    """Results of the run's evaluate steps for an exported model, sorted by step name.
+
+    Args:
+        steps: folders of the steps to consider; None: all of the run.
+    """
     if not has_entry(folder / RESULT_FILE):
         return []
     export = read_result(folder)
     found: list[Measured] = []
-    for beside in sorted(folder.resolve().parent.iterdir()):
+    for beside in sorted(folder.resolve().parent.iterdir() if steps is None else steps):
         if beside.is_dir() and has_entry(beside / RESULT_FILE):
             found += _of(read_result(beside), export)
     return found
@@ -62,11 +81,41 @@ def _of(evaluation: Result, export: Result) -> list[Measured]:
     return [Measured(name, evaluation.metrics) for name in names if name in models]
 
 
-def measured_card(folder: Path, license: str | None) -> str:
+def complete_card(
+    folder: Path, staging: Path, steps: Iterable[Path], sha256: Callable[[Path], str]
+) -> None:
+    """Publish an export again with the results of `steps` in its card, under the same key. Nothing
+    is done if it has no card, or was not evaluated, or if the card is up to date.
+
+    Args:
+        staging: where to put the new folder together.
+        sha256: function that hashes a file.
+    """
+    measured = evaluations_of(folder, steps)
+    if not measured or not has_entry(folder / CARD_FILE):
+        return
+    card = measured_card(folder, None, measured)
+    if card == (folder / CARD_FILE).read_text(encoding="utf-8"):
+        return
+    shutil.rmtree(staging, ignore_errors=True)
+    with disk_errors_explained(staging):
+        for file in files_below(folder):
+            place = staging / file.relative_to(folder).parent
+            place.mkdir(parents=True, exist_ok=True)
+            put_beside(file, place)
+        write_text(staging / CARD_FILE, card)  # a new file: the link's other end keeps its content
+        seal(staging, read_result(folder), sha256)
+        put_in_place(staging, folder)
+
+
+def measured_card(
+    folder: Path, license: str | None, measured: Sequence[Measured] | None = None
+) -> str:
     """The completed card.
 
     Args:
         license: identifier of the hub, such as apache-2.0; None: not stated.
+        measured: results; None: those of all evaluate steps of the run.
     Raises:
         ArtifactError: the folder has no card, or the card has no YAML header.
     """
@@ -75,14 +124,15 @@ def measured_card(folder: Path, license: str | None) -> str:
     head, fence, body = card.removeprefix(FENCE).partition(FENCE)
     if not (card.startswith(FENCE) and fence):
         raise ArtifactError(f"{file} is not the card of an export; export the model again")
-    measured = evaluations_of(folder)
+    if measured is None:
+        measured = evaluations_of(folder)
+    head = head.partition(RESULTS)[0]
     head += "".join(f"{line}\n" for line in _header(folder, measured, license))
     body = body.replace(NO_LICENSE, f"- License: {license}.") if license else body
     if measured:
-        body = body.replace(f"{NOT_MEASURED}\n", "")
-        section = "\n".join(["## Measured", "", *_sections(measured), ""])
-        before, limits, after = body.partition("## Limits")
-        body = f"{before}{section}\n{limits}{after}" if limits else f"{body}\n{section}"
+        before, limits, after = body.replace(f"{NOT_MEASURED}\n", "").partition(LIMITS)
+        section = "\n".join([MEASURED, *_sections(measured), ""])
+        body = f"{before.partition(MEASURED)[0]}{section}\n{limits}{after}"
     return f"{FENCE}{head}{FENCE}{body}"
 
 
@@ -93,7 +143,7 @@ def _header(folder: Path, measured: Sequence[Measured], license: str | None) -> 
     rows = [(one, *row) for one in measured for row in one.quality]
     if not rows:
         return
-    yield "model-index:"
+    yield RESULTS.strip()
     yield f"- name: {for_yaml(measured[0].name)}"
     yield "  results:"
     for one in measured:

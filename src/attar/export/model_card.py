@@ -1,7 +1,7 @@
 """The model card (`README.md`) of an exported folder.
 
 An export step measures parity and size; quality and latency come later from an evaluate step. So
-the export writes a card without them, and `attar push` completes it with the results
+the export writes a card without them, and the end of the run completes it with the results
 (`measured_card`), as text and as the hub's `model-index`. The license must be set by the user,
 because it depends on the base model and the data. Imports no torch.
 """
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attar.artifacts import disk_errors_explained
+from attar.artifacts import CARD_FILE, disk_errors_explained
 from attar.data.glue import HUB_DATASET
 from attar.escaping import for_markdown, for_markdown_code, for_yaml
 from attar.export.fusion_audit import FOUR_BIT, FusionAudit
@@ -25,7 +25,6 @@ from attar.tasks.task import Task
 if TYPE_CHECKING:
     from attar.export.parity import ParityResult  # `parity` imports torch
 
-CARD_FILE = "README.md"
 RUNTIMES = {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime", "safetensors": "attar and torch"}
 LIBRARIES = {"openvino": "openvino", "onnxruntime": "onnx", "safetensors": "attar"}
 """Format → `library_name` of the Hub."""
@@ -172,10 +171,10 @@ def _figures(task: Task, parity: ParityResult, audit: FusionAudit) -> str:
     ]
     if parity.error_ratio is not None:  # only for quantized activations
         lines.append(
-            f"- On {parity.examples} texts the deployed logits differ from the simulated ones by "
-            f"{parity.relative_error:.2f} of the quantization error{_flips(parity, task)}. Its own "
-            f"error relative to float is {parity.error_ratio:.2f} of the simulated model's "
-            "(`parity.json`)."
+            f"- On {parity.examples} texts the outputs were compared with those of the quantized "
+            f"model in torch: they differ by {parity.relative_error:.0%} of the change that "
+            f"quantizing the activations makes (root mean square){_flips(parity, task)}. That "
+            f"change is {parity.error_ratio:.2f} times as large here as in torch (`parity.json`)."
         )
     else:
         lines.append(

@@ -15,10 +15,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from attar.artifacts import disk_errors_explained
+from attar.artifacts import CARD_FILE, disk_errors_explained
 from attar.errors import ResourceError, UsageError
 from attar.export.measured_card import evaluations_of, measured_card
-from attar.export.model_card import CARD_FILE
 from attar.extras import require
 from attar.models.deployed.runtimes import Deployment
 from attar.models.sources.references import HUB_ID

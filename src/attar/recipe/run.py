@@ -23,7 +23,7 @@ from attar.recipe.checking.doubts import settings_in_doubt
 from attar.recipe.keys import Fingerprints
 from attar.recipe.load import parse_recipe, read_text
 from attar.recipe.outcome.aggregate import write_sweep
-from attar.recipe.outcome.findings import findings, next_command
+from attar.recipe.outcome.findings import findings
 from attar.recipe.outcome.gates import check_gates
 from attar.recipe.outcome.summary import RunSummary
 from attar.recipe.outcome.sweep import expand
@@ -46,6 +46,7 @@ from attar.recipe.running.versions import versions
 from attar.recipe.schema import Recipe
 from attar.recipe.steps import STEPS, StepKind
 from attar.report.reading import read_made
+from attar.report.sections.next_command import next_command
 
 CRASH_FILE = "crash.txt"
 
@@ -184,6 +185,7 @@ def run_resolved(
             )
         engine.time_left = TimeLeft(estimates or {})
         steps = engine.run(lambda: write_sweep(expanded, place))
+        engine.complete_cards(steps)
         metrics = {step.name: step.metrics for step in steps} | write_sweep(expanded, place)
         gates = check_gates(recipe.gates, metrics, place)
         if keep_replaced:

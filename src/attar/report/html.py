@@ -61,6 +61,7 @@ def page_template() -> Any:
         "metric": lambda value, name: quantities.metric_text(name, value),
         "number": quantities.number_text,
         "count": quantities.count_text,
+        "counted": quantities.counted,
         "ratio": quantities.ratio_text,
         "seconds": human_seconds,
         "json": lambda content: json.dumps(content, indent=2, ensure_ascii=False),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from attar.numerics.metric_names import (
     CALIBRATION,
     CLASSES,
+    LANGUAGE,
     LOWER_IS_BETTER,
     QUOTES,
     RANKING,
@@ -82,6 +83,26 @@ def count_text(count: float | None) -> str:
         if abs(count) >= factor:
             return f"{number_text(count / factor)}{NBSP}{letter}"
     return f"{count:,.0f}"
+
+
+def counted(count: int, noun: str) -> str:
+    """A count with its noun.
+
+    Example:
+        >>> counted(1, "text"), counted(1480, "text")
+        ('1 text', '1,480 texts')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def sample_text(metric: str, count: int) -> str:
+    """What a metric was measured on.
+
+    Example:
+        >>> sample_text("accuracy", 60), sample_text("nll", 1)
+        ('60 texts', '1 passage')
+    """
+    return counted(count, "passage" if metric in LANGUAGE else "text")
 
 
 def unit_text(value: float | None, unit: str) -> str:
@@ -182,41 +203,65 @@ def undecided(low: float | None, high: float | None) -> str:
 
 
 def speed_text(ratio: float | None, low: float | None, high: float | None) -> str:
-    """How much faster, by the median of paired rounds and its range.
+    """How much faster, by the median of paired rounds; with their range if they differ by more than
+    equally fast models on an idle machine (`ALIKE_WITHIN`).
 
     Example:
-        >>> speed_text(4.1, 3.9, 4.4), speed_text(1.3, 0.6, 2.2)
-        ('4.1× faster', 'speed not measurable: the machine is busy')
+        >>> speed_text(4.1, 3.9, 4.4), speed_text(12.0, 5.6, 17.2), speed_text(0.5, 0.4, 0.6)
+        ('4.1× faster', '12× faster (5.6 to 17×)', '2.0× slower (1.7 to 2.5×)')
+        >>> speed_text(1.3, 0.6, 2.2)
+        'speed not measurable: the machine is busy'
     """
     if ratio is None:
         return ""
-    return undecided(low, high) or compared_text(ratio, "faster", "slower", AS_FAST)
+    if words := undecided(low, high):
+        return words
+    words = compared_text(ratio, "faster", "slower", AS_FAST)
+    if low is None or high is None:
+        return words
+    if low >= ratio * (1 - ALIKE_WITHIN) and high <= ratio * (1 + ALIKE_WITHIN):
+        return words
+    ends = (1 / high, 1 / low) if words.endswith("slower") else (low, high)
+    return f"{words} ({ratio_text(ends[0])[:-1]} to {ratio_text(ends[1])})"
 
 
-def difference_text(metric: str, value: float, low: float | None, high: float | None) -> str:
-    """A difference in quality with its 95 % interval, and whether it is real.
+def difference_figures(metric: str, *differences: float) -> tuple[list[str], str]:
+    """Signed differences in a metric's scale, and their unit, preceded by a space.
 
     Example:
-        >>> difference_text("accuracy", -0.021, -0.036, -0.004)
-        'accuracy 2.1 points lower (a real difference: 95 % interval −3.6 to −0.4)'
+        >>> difference_figures("accuracy", -0.05, 0.0)
+        (['−5.0', '0.0'], ' points')
+    """
+    scale, digits, unit = (100, 1, " points") if metric in QUALITIES else (1, 3, "")
+    rounded = (round(scale * difference, digits) + 0.0 for difference in differences)  # no −0.0
+    return [f"{each:.{digits}f}".replace("-", MINUS) for each in rounded], unit
+
+
+def difference_text(
+    metric: str, value: float, low: float | None, high: float | None, count: int | None = None
+) -> str:
+    """A difference in quality with its 95 % interval, and whether it is real.
+
+    Args:
+        count: number of texts or passages; None: unknown.
+    Example:
+        >>> difference_text("accuracy", -0.021, -0.036, -0.004, 1104)
+        'accuracy 2.1 points lower on 1,104 texts (a real difference: 95 % interval −3.6 to −0.4)'
         >>> difference_text("accuracy", -0.004, -0.011, 0.003)
         'no measurable difference in accuracy (−0.4 points, 95 % interval −1.1 to 0.3)'
         >>> difference_text("bits_per_byte", 0.02, 0.01, 0.03).partition(": ")[2]
         '95 % interval 0.010 to 0.030; lower is better)'
     """
-    scale, digits, unit = (100, 1, " points") if metric in QUALITIES else (1, 3, "")
-    shown = [
-        f"{scale * number:.{digits}f}".replace("-", MINUS)
-        for number in (value, *(end for end in (low, high) if end is not None))
-    ]
     name, change = metric.replace("_", " "), change_text(metric, value)
+    on = f" on {sample_text(metric, count)}" if count else ""
     if low is None or high is None:
-        return f"equal {name}" if change == "equal" else f"{name} {change}"
+        return f"equal {name}{on}" if change == "equal" else f"{name} {change}{on}"
+    shown, unit = difference_figures(metric, value, low, high)
     interval = f"95 % interval {shown[1]} to {shown[2]}"
     if low <= 0 <= high:
-        return f"no measurable difference in {name} ({shown[0]}{unit}, {interval})"
+        return f"no measurable difference in {name}{on} ({shown[0]}{unit}, {interval})"
     hint = "; lower is better" if metric in LOWER_IS_BETTER else ""
-    return f"{name} {change} (a real difference: {interval}{hint})"
+    return f"{name} {change}{on} (a real difference: {interval}{hint})"
 
 
 def compared_text(ratio: float, better: str, worse: str, same: str) -> str:

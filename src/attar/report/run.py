@@ -7,6 +7,8 @@ report.md     for a pull request or an email
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from attar.artifacts import disk_errors_explained, write_json
@@ -32,7 +34,7 @@ def report(config: ReportStep, context: StepContext) -> dict[str, Any]:
     from attar.report.markdown import markdown_of
 
     made = read_made(context.inputs, context.recipe)
-    page = page_of(made, context.recipe, config.title)
+    page = page_of(made, context.recipe, config.title, _shown(context.inputs))
     html = html_of(page, made)
     markdown = markdown_of(html, page.title)
     write_json(context.folder / "report.json", page.as_json())
@@ -46,3 +48,12 @@ def report(config: ReportStep, context: StepContext) -> dict[str, Any]:
         "models": sum(len(comparison.rows) for comparison in page.comparisons),
         "page_kib": round(len(html.encode()) / 1024, 1),
     }
+
+
+def _shown(inputs: Mapping[str, Path]) -> Path | None:
+    """The run's folder from where the run was started, otherwise only its last two names: a page
+    may be published, and folders of its author's machine stay private."""
+    for folder in inputs.values():
+        run, here = folder.parent, Path.cwd()
+        return run.relative_to(here) if run.is_relative_to(here) else Path(*run.parts[-2:])
+    return None

@@ -81,14 +81,11 @@ def evaluate_zero_shot(config: EvaluateStep, context: StepContext) -> dict[str, 
         for task, perplexity in perplexities_of(config, context, tasks, answers[name]).items():
             entries[task]["perplexity"] = perplexity
     _write(context, tasks, answers)
-    found_differences = differences(config.models, metrics)
-    for difference in found_differences:
-        context.progress.say(difference["sentence"])
     return {
         "tasks": {name: _describe(rows) for name, rows in tasks.items()},
         "requests": len(pairs),
         "models": models,
-        "differences": found_differences,
+        "differences": differences(config.models, metrics),
         "harness": {"used": config.harness, **{n: h for n, h in harness.items() if h}},
         "machine": describe_machine(torch.get_num_threads()),
     }

@@ -11,9 +11,7 @@ consistent.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 from attar.numerics.metric_names import leading_first
@@ -25,7 +23,7 @@ from attar.report.reading import Made
 from attar.report.sections.comparison import Comparison, comparisons
 from attar.report.sections.gates import gates
 from attar.report.sections.headline import headline
-from attar.report.sections.measured import DEPLOYED, ModelRow
+from attar.report.sections.measured import ModelRow
 from attar.report.sections.study import studies
 from attar.report.sections.zero_shot import ZeroShot, zero_shots
 
@@ -54,31 +52,24 @@ FATES = {
     "could not be scored": "without a score",
 }
 """Reason why chunks of a selection were set aside → description."""
-NEXT: Mapping[str, str] = {
-    "tokenize": "attar peek {step}",
-    "select": "attar peek {step} --best",
-    "generate": "attar peek {step}",
-    "score": "attar select CORPUS --teacher {step} --reference SCORES",
-    "train": "attar evaluate --model {step} --data DATA",
-    "fold": "attar evaluate --model {step} --data DATA",
-    "quantize": "attar export --model {step} --data DATA",
-    "export": 'attar predict {step} "a text"',
-    "analyze": "attar report {run}",
-    "evaluate": "attar report {run}",
-    "extrapolate": "attar report {run}",
-}
-"""Kind of the last step → suggested next command."""
 
 
 def figures_of(run: str, metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The main figures of a step with their names; [] if its kind has none."""
+    """The main figures of a step with their names and limits; [] if its kind has none."""
     flat = flattened(dict(metrics))
     found = (
         pair
         for name in FACTS.get(run, ())
         for pair in _figures(name, metrics.get(name, flat.get(name)))
     )
-    return [(name, text) for name, value in found if (text := _text(value))]
+    return [(name, text + _limit(flat, name)) for name, value in found if (text := _text(value))]
+
+
+def _limit(flat: Mapping[str, Any], name: str) -> str:
+    """The limit of a figure, which a step keeps beside it: `max_x` for `x`."""
+    table, dot, figure = name.rpartition(".")
+    limit = flat.get(f"{table}{dot}max_{figure}")
+    return "" if limit is None else f" (limit {limit:g})"
 
 
 def _text(value: Any) -> str:
@@ -115,6 +106,9 @@ def findings(made: Sequence[Made], recipe: Mapping[str, Any]) -> list[str]:
     judged = gates(made, recipe)
     lines = [line for each in compared for line in _comparison(each)]
     lines += [line for each in asked for line in _zero_shot(each)]
+    if all(step.run != "report" for step in made):  # otherwise the page has them
+        lines += [pair.sentence for each in compared for pair in each.differences]
+        lines += [sentence for each in asked for sentence in each.differences]
     if len(made) == 1 and not lines:
         lines = _single(made[0])
     first = headline(made, compared, judged, asked)
@@ -123,21 +117,6 @@ def findings(made: Sequence[Made], recipe: Mapping[str, Any]) -> list[str]:
     elif first.choice and len(made) > 1:
         lines.append(first.choice)
     return [_plain(line) for line in lines]
-
-
-def next_command(made: Sequence[Made], recipe: Mapping[str, Any], folder: Path) -> str:
-    """The suggested next command; "" if there is none."""
-    judged = gates(made, recipe)
-    if any(gate.is_met is False for gate in judged):
-        return ""  # the verdict says what to try
-    product = headline(made, comparisons(made), judged).product
-    deployed = [s for s in made if s.run == "export" and s.metrics.get("format") in DEPLOYED]
-    wanted = [step for step in deployed if step.name == product] or deployed or made
-    for step in wanted[-1:]:  # a report is the end of the run, and its path is already printed
-        places = {"step": folder / step.name, "run": folder}
-        shown = {name: shlex.quote(str(place)) for name, place in places.items()}
-        return NEXT.get(step.run, "").format(**shown)
-    return ""
 
 
 def _comparison(comparison: Comparison) -> list[str]:

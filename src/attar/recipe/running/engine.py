@@ -14,7 +14,7 @@ restores it.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -47,6 +47,7 @@ from attar.recipe.running.time_left import SUFFIX, TimeLeft, session
 from attar.recipe.running.versions import versions
 from attar.recipe.schema import Recipe
 from attar.recipe.steps import StepKind, kind_of, run_of
+from attar.report.quantities import counted
 from attar.step import MadeRows, StepContext
 
 STAGING = ".staging"
@@ -215,8 +216,9 @@ class Engine:
         if kept:
             size = sum(file.stat().st_size for folder in kept for file in files_below(folder))
             self.progress.say(
-                f"{self.folder / REPLACED} keeps {len(kept)} replaced artifacts ({size / MIB:,.1f} "
-                "MiB) until all gates pass; remove it if you do not want them back"
+                f"{self.folder / REPLACED} keeps {counted(len(kept), 'replaced artifact')} "
+                f"({size / MIB:,.1f} MiB) until all gates pass; remove it if you do not want them "
+                "back"
             )
 
     @property
@@ -307,6 +309,18 @@ class Engine:
             folder=self.folder / name,
             metrics=result.metrics,
         )
+
+    def complete_cards(self, steps: Sequence[StepSummary]) -> None:
+        """Write what was measured into the model cards of the exports."""
+        from attar.export.measured_card import complete_card
+
+        evaluated = [step.folder for step in steps if step.run == "evaluate"]
+        for step in steps:
+            if step.run == "export":
+                staging = self.folder / STAGING / f"{step.name}-{step.key}"
+                complete_card(step.folder, staging, evaluated, self.hashes.sha256)
+        shutil.rmtree(self.folder / STAGING, ignore_errors=True)
+        self.hashes.save()
 
     def make(self, name: str, key: str) -> Result:
         """Run one step with the available inputs and publish its artifact. An earlier artifact with

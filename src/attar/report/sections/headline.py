@@ -13,18 +13,21 @@ from dataclasses import dataclass, field, replace
 
 from attar.numerics.statistics import none_seen
 from attar.report.quantities import (
+    AS_FAST,
     BUSY,
+    compared_text,
     count_text,
     difference_text,
     interval_text,
     metric_text,
+    sample_text,
     unit_text,
 )
 from attar.report.reading import Made, number, table
 from attar.report.sections.comparison import Comparison, family_name
 from attar.report.sections.gates import Gate
-from attar.report.sections.lineage import descends, described
-from attar.report.sections.measured import DEPLOYED, FORM_WORDS, ModelRow
+from attar.report.sections.lineage import FLOAT, descends, described, runtime_of
+from attar.report.sections.measured import DEPLOYED, ModelRow
 from attar.report.sections.verdict import (
     NOT_JUDGED,
     NOT_READY,
@@ -150,9 +153,9 @@ def _difference(
     ]
     alike = [difference.no_difference_on for difference in found]
     if rows := min(filter(None, alike), default=0) if all(alike) else 0:
-        return f"equal {metric} on {rows:,} texts ({none_seen(rows, 'texts')})"
-    if len(found) == 1 and found[0].value is not None:
-        return difference_text(metric, found[0].value, found[0].low, found[0].high)
+        return f"equal {metric} on {sample_text(metric, rows)} ({none_seen(rows, 'texts')})"
+    if len(found) == 1 and (one := found[0]).value is not None:
+        return difference_text(metric, one.value, one.low, one.high, one.count)
     words = difference_text(metric, change, None, None)
     if not found:
         return words
@@ -172,10 +175,30 @@ def _context(
             sentences.append(f"{before} parameters became {after}")
         else:
             sentences.append(f"{after} parameters against {before}")
-    if product.form in DEPLOYED:
-        sentences.append(f"{product.name} runs in {FORM_WORDS[product.form]}")
+    sentences.append(_runtimes(made, comparison, product, baseline))
     sentences.append(measured_on(comparison))
-    return ". ".join(sentences) + "."
+    return ". ".join(filter(None, sentences)) + "."
+
+
+def _runtimes(
+    made: Sequence[Made], comparison: Comparison, product: ModelRow, baseline: ModelRow
+) -> str:
+    """What each of the two ran in, because a ratio of speeds is also one of runtimes; and the ratio
+    to float models in the product's runtime, if any were evaluated."""
+    if product.form not in DEPLOYED:
+        return ""
+    before, after = (runtime_of(row.name, row.form, made) for row in (baseline, product))
+    if baseline.form == product.form or product.latency_ms is None:
+        return f"{product.name} runs in {after}"
+    words = f"Speed compares {before} ({baseline.name}) with {after} ({product.name}) on the same "
+    words += "CPU, so part of the ratio is due to the runtime"
+    for row in comparison.families:
+        other = runtime_of(row.name, row.form, made)
+        if row.form == product.form and row.latency_ms and other != after and FLOAT in other:
+            ratio = row.latency_ms / product.latency_ms
+            words += f"; against {other} ({row.name}): "
+            words += compared_text(ratio, "faster", "slower", AS_FAST)
+    return words
 
 
 def measured_on(comparison: Comparison) -> str:
@@ -214,10 +237,11 @@ def _tiles(
 
 
 def _than(change: str, baseline: str) -> str:
-    """Example: "6.0× faster than teacher", "the same size as teacher"."""
+    """Example: "6.0× faster than teacher (4.1 to 7.0×)", "the same size as teacher"."""
     if not change or not baseline:
         return ""
-    return f"{change} {'than' if change[0].isdigit() else 'as'} {baseline}"
+    words, mark, ends = change.partition(" (")
+    return f"{words} {'than' if words[0].isdigit() else 'as'} {baseline}{mark}{ends}"
 
 
 def _gate_tile(gates: Sequence[Gate]) -> tuple[Tile, ...]:
@@ -226,9 +250,11 @@ def _gate_tile(gates: Sequence[Gate]) -> tuple[Tile, ...]:
     met = sum(gate.is_met is True for gate in gates)
     missed = [gate.metric for gate in gates if gate.is_met is False]
     unknown = len(gates) - met - len(missed)
+    unsure = sum(gate.doubt is not None for gate in gates)
     detail = "missed: " + ", ".join(missed) if missed else "all met" if not unknown else ""
-    if unknown:
-        detail = "; ".join(filter(None, [detail, f"{unknown} not measured"]))
+    for count, words in ((unknown, "not measured"), (unsure, "not for sure")):
+        if count:
+            detail = "; ".join(filter(None, [detail, f"{count} {words}"]))
     return (Tile("quality gates", f"{met} of {len(gates)}", detail, "gate"),)
 
 

@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from attar.report.quantities import clipped, metric_text
+from attar.report.quantities import clipped, counted, metric_text
 from attar.report.reading import Made, base_name, number, table
 from attar.report.sections.comparison import Comparison
-from attar.report.sections.measured import FORM_WORDS
+from attar.report.sections.measured import DEPLOYED, FORM_WORDS
 
 MODEL_STEPS = ("train", "fold", "quantize", "export")
 MOST_BITS = 8
 """Maximum bits of quantized weights; more means float."""
+FLOAT = "float32"
+"""Number format of models that were not quantized."""
 LONGEST_NAME = 48
 """Maximum length of a name in a sentence; folders and hub ids can be much longer."""
 
@@ -62,7 +64,7 @@ def _node(
     if not steps:
         return Node(name, "start", "starting weights", children)
     blocks = steps[0].blocks
-    depth = f"{blocks} {'block' if blocks == 1 else 'blocks'}" if blocks else ""
+    depth = counted(blocks, "block") if blocks else ""
     runs = f"{len(steps)} runs" if len(steps) > 1 else ""
     facts = ", ".join(filter(None, [depth, runs, _quality(name, comparison)]))
     return Node(name, verb(steps[0]), facts, children)
@@ -152,7 +154,18 @@ def described(name: str, made: Sequence[Made]) -> str:
     chain = ancestors(name, made)
     if not chain:
         return clipped(name, LONGEST_NAME)
-    bits = next((bits_word(step) for step in chain if step.run == "quantize"), "")
     trained = next((base_name(step.name) for step in chain if step.run == "train"), name)
     depth = next((step.blocks for step in chain if step.blocks), None)
-    return " ".join(filter(None, [f"{depth}-block" if depth else "", bits, trained]))
+    return " ".join(filter(None, [f"{depth}-block" if depth else "", _bits_of(chain), trained]))
+
+
+def _bits_of(chain: Sequence[Made]) -> str:
+    return next((bits_word(step) for step in chain if step.run == "quantize"), "")
+
+
+def runtime_of(name: str, form: str, made: Sequence[Made]) -> str:
+    """A model's runtime and, if known, number format: "PyTorch, float32", "OpenVINO, int8"."""
+    chain = ancestors(name, made) if form in DEPLOYED else []
+    is_float = any(step.run == "train" for step in chain)
+    number_format = _bits_of(chain) or (FLOAT if is_float else "")
+    return ", ".join(filter(None, [FORM_WORDS.get(form, form), number_format]))

@@ -120,8 +120,13 @@ class Difference:
     low: float | None = None
     high: float | None = None
     """Of the 95 % interval."""
-    no_difference_on: int | None = None
-    """Number of compared rows, if none differs."""
+    count: int | None = None
+    """Number of compared rows."""
+
+    @property
+    def no_difference_on(self) -> int | None:
+        """Number of compared rows, if none differs."""
+        return self.count if self.value == self.low == self.high == 0 else None
 
 
 def rows_of(models: Mapping[str, Any], full: Mapping[str, str]) -> list[ModelRow]:
@@ -194,9 +199,7 @@ def differences_of(content: Any, full: Mapping[str, str]) -> list[Difference]:
             sentence=str(item.get("sentence", "")),
             low=ends_of(item.get("ci95"))[0],
             high=ends_of(item.get("ci95"))[1],
-            no_difference_on=whole(item.get("n")) or None
-            if item.get("value") == 0 and item.get("ci95") == [0, 0]
-            else None,
+            count=whole(item.get("n")),
         )
         for item in tables(content)
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from attar.report.reading import Made
@@ -18,6 +19,7 @@ from attar.report.sections.generated import Generated, generated
 from attar.report.sections.headline import Headline, headline
 from attar.report.sections.lineage import Node, lineage
 from attar.report.sections.mixed_precision import Budgeted, budgets
+from attar.report.sections.next_command import next_command
 from attar.report.sections.parts import Parts, parts
 from attar.report.sections.provenance import Provenance, provenance
 from attar.report.sections.recovery import Recovery, recoveries
@@ -34,6 +36,8 @@ from attar.report.sections.zero_shot import ZeroShot, zero_shots
 class Page:
     title: str
     headline: Headline
+    next: str
+    """The suggested next command; "" if there is none."""
     lineage: tuple[Node, ...]
     comparisons: tuple[Comparison, ...]
     parts: tuple[Parts, ...]
@@ -59,15 +63,25 @@ class Page:
         return asdict(self)
 
 
-def page_of(made: Sequence[Made], recipe: Mapping[str, Any], title: str | None = None) -> Page:
+def page_of(
+    made: Sequence[Made],
+    recipe: Mapping[str, Any],
+    title: str | None = None,
+    folder: Path | None = None,
+) -> Page:
     """Every section from the artifacts of a run; a section without material is empty, never
-    invented."""
+    invented.
+
+    Args:
+        folder: the run's folder, as it is to be shown.
+    """
     compared, asked = comparisons(made), zero_shots(made)
     judged = gates(made, recipe)
     machine = next((comparison.machine for comparison in compared if comparison.machine), {})
     return Page(
         title=title or str(recipe.get("name") or "report"),
         headline=headline(made, compared, judged, asked),
+        next=next_command(made, recipe, folder) if folder else "",
         lineage=lineage(made, next(iter(compared), None)),
         comparisons=compared,
         parts=parts(made),

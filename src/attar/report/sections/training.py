@@ -15,7 +15,7 @@ from typing import Any
 
 from attar.numerics.failed_runs import failed_runs
 from attar.progress import human_seconds
-from attar.report.quantities import number_text
+from attar.report.quantities import count_text, number_text
 from attar.report.reading import Made, base_name, number, table, variant_of, without_a_twin
 from attar.report.sections.seed_comparisons import method_and_seed
 
@@ -64,7 +64,6 @@ FACTS = (
     ("precision", "precision"),
     ("examples_per_s", "examples per second"),
     ("tokens_per_s", "tokens per second"),
-    ("flops", "floating-point operations of training"),
     ("matmul_share", "share of the time spent in matrix products"),
 )
 
@@ -146,6 +145,8 @@ def _both(training: Curve, validation: Curve, kinds: Sequence[str]) -> tuple[Cur
 
 def _facts(trained: Mapping[str, Any], loss: Curve) -> tuple[tuple[str, Any], ...]:
     known = [(words, trained[fact]) for fact, words in FACTS if trained.get(fact) is not None]
+    if (flops := number(trained.get("flops"))) is not None:
+        known.append(("floating-point operations of training", count_text(flops)))
     if (seconds := number(trained.get("train_seconds"))) is not None:
         known.append(("training time", human_seconds(seconds)))
     if loss.points:

@@ -1,8 +1,9 @@
-"""The verdict (READY or NOT READY), the model to deploy, and advice if a gate is missed.
+"""The verdict (READY or NOT READY), the model to deploy, and advice if a gate is missed or unsure.
 
 The verdict follows from the recipe's gates; a model that is no better than a constant prediction is
-never ready. Advice follows from where quality is lost: the ancestors of the model were evaluated
-too, so the step with the largest loss is known, and its settings are suggested.
+never ready. If the texts are too few to be sure of a met gate, READY says so. Advice follows from
+where quality is lost: the ancestors of the model were evaluated too, so the step with the largest
+loss is known, and its settings are suggested.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ class Verdict:
     advice: tuple[str, ...] = ()
     is_useless: bool = False
     """Whether the model to deploy is no better than a constant prediction."""
+    is_sure: bool = True
+    """Whether no 95 % interval reaches the limit of a met gate."""
 
 
 def fitting(comparison: Comparison, gates: Sequence[Gate]) -> list[ModelRow]:
@@ -104,7 +107,12 @@ def verdict_of(
     open_gates = [gate for gate in gates if not gate.is_met]
     if not open_gates and not useless:
         met = "its gate is met" if len(gates) == 1 else f"all {len(gates)} gates are met"
-        return Verdict(READY, (met,))
+        doubts = [gate.doubt for gate in gates if gate.doubt is not None]
+        if not doubts:
+            return Verdict(READY, (met,))
+        why = "; ".join(doubt.sentence for doubt in doubts)
+        advice = tuple(dict.fromkeys(doubt.advice for doubt in doubts))
+        return Verdict(READY, (f"{met}, but {why}",), advice, is_sure=False)
     advice = [
         line
         for gate in open_gates
