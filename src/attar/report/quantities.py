@@ -209,8 +209,8 @@ def speed_text(ratio: float | None, low: float | None, high: float | None) -> st
     Example:
         >>> speed_text(4.1, 3.9, 4.4), speed_text(12.0, 5.6, 17.2), speed_text(0.5, 0.4, 0.6)
         ('4.1× faster', '12× faster (5.6 to 17×)', '2.0× slower (1.7 to 2.5×)')
-        >>> speed_text(1.3, 0.6, 2.2)
-        'speed not measurable: the machine is busy'
+        >>> speed_text(4.1, 3.9, 5.0), speed_text(1.3, 0.6, 2.2)
+        ('4.1× faster (3.9 to 5.0×)', 'speed not measurable: the machine is busy')
     """
     if ratio is None:
         return ""
