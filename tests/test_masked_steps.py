@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 import classifiers
 import tiny
 from attar.data.corpus.masking import NOT_PREDICTED, Masker
+from attar.data.tables import Split
 from attar.errors import AttarError, ModelError, RecipeError, UsageError
 from attar.evaluation.config import EvaluateStep
 from attar.evaluation.run import evaluate
@@ -28,8 +29,10 @@ from attar.recipe.load import load_recipe
 from attar.recipe.plan import plan_recipe
 from attar.step import StepContext
 from attar.tasks.masking import Masking
+from attar.tasks.task import Task
 from attar.training.cache_config import CacheStep
 from attar.training.config import TrainStep
+from attar.training.objectives.masked import MaskedTokens
 from attar.training.run import train
 from attar.training.teaching.cache import cache
 from language_runs import TEXT, model_config, write_running_text, write_tokenizer
@@ -126,6 +129,19 @@ def test_whole_words_are_predicted_with_all_their_pieces(tmp_path: Path) -> None
         assert (whole[:, 0] == whole[:, 1]).all()
         assert (whole[:, 2:] == whole[:, 2:3]).all()
         assert 0 < chosen.sum() <= 15
+
+
+def test_a_row_of_unknown_words_counts_no_predicted_token(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path)
+    texts = (("file list " * 7,), ("ω " * 40,))  # the second has unknown words only
+    split = Split(texts, np.full(2, -1))
+    task = Task(objective="masked_lm", max_length=10, input_names=("input_ids",))
+    rows = MaskedTokens.of(split, task, tmp_path, seed=0, where="split")
+    counts = [rows.counts(np.array([row]))["labelled"] for row in range(len(rows))]
+    _, targets = rows.batch(np.arange(len(rows)), torch.device("cpu"))
+    assert counts == (targets.labels >= 0).sum(dim=1).tolist()
+    assert counts[0] > 0
+    assert counts[-2] == 0
 
 
 def test_a_model_learns_and_is_judged_by_what_it_was_validated_on(made: Any) -> None:

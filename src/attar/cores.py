@@ -42,6 +42,8 @@ class Waiting:
 
     spins: bool
     reason: str
+    is_crowded: bool = False
+    """Whether other programs use the cores, so that computing takes longer."""
 
     def __str__(self) -> str:
         return f"{'spin' if self.spins else 'sleep'} while they wait ({self.reason})"
@@ -101,7 +103,8 @@ def _decided(limit: float, allowed: int, busy: float | None) -> Waiting:
     if busy is None:
         return Waiting(True, "the load of the cores is unknown")
     is_free = allowed - busy >= FREE_SHARE * limit
-    return Waiting(is_free, f"other programs use {busy:.1f} of {allowed} cores")
+    reason = f"other programs use {busy:.1f} of {allowed} cores"
+    return Waiting(is_free, reason, is_crowded=not is_free)
 
 
 def _allowed() -> set[int]:

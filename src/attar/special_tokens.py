@@ -64,6 +64,25 @@ def open_tokenizer(model_folder: Path) -> Tokenizer:
     return tokenizer
 
 
+def tokenizer_as_saved(model_folder: Path, most_bytes: float) -> Tokenizer | None:
+    """The tokenizer of a folder's `tokenizer.json` alone, to count tokens without importing
+    transformers.
+
+    Args:
+        most_bytes: a larger file takes too long to read.
+    Returns:
+        None: there is no such file, or it is larger.
+    Raises:
+        ModelError, ArtifactError: as `open_tokenizer`.
+    """
+    file = model_folder / TOKENIZER_FILE
+    if not has_entry(file) or file.stat().st_size > most_bytes:
+        return None
+    raw = read_bytes(file, MAX_TOKENIZER_BYTES)
+    _require_harmless(raw, file)
+    return Tokenizer.from_str(raw.decode("utf-8"))
+
+
 def vocabulary_of(model_folder: Path) -> tuple[int, int | None]:
     """Number of embeddings that a model needs for a folder's tokenizer, and the end token's id.
 

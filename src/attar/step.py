@@ -135,14 +135,19 @@ class StepContext:
             )
 
     @contextmanager
-    def counted(self, title: str, total: int, what: str) -> Generator[Callable[..., None]]:
+    def counted(
+        self, title: str, total: int, what: str, *, counts_work: bool = False
+    ) -> Generator[Callable[..., None]]:
         """Show a progress bar. Yields a function to call after each unit of work, with the number
         of units done and a note.
+
+        Args:
+            counts_work: as in `Progress.task`.
 
         Raises:
             StoppedError: as `stop_if_asked`, between two units.
         """
-        with self.progress.task(title, total) as bar:
+        with self.progress.task(title, total, counts_work=counts_work) as bar:
 
             def advance(count: int = 1, note: str = "") -> None:
                 self.stop_if_asked(what)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from attar.evaluation import speed
 from attar.evaluation.config import Speed
 from attar.evaluation.speed import (
     first_float,
@@ -31,20 +34,20 @@ class Clock:
         return call
 
 
-def test_models_take_turns_after_a_warm_up_and_each_turn_opens_uncounted() -> None:
+def test_models_take_turns_and_each_turn_opens_uncounted() -> None:
     clock = Clock()
     calls = {name: clock.model(name, 1) for name in "ABC"}
-    turns: list[int] = []
+    turns: list[str] = []
     timed = take_turns(
         calls,
         rounds=3,
         calls_per_turn=2,
         clock=lambda: clock.now,
-        after_turn=lambda: turns.append(1),
+        after_turn=turns.append,
     )
-    assert "".join(clock.log) == "ABC" + 3 * "AAABBBCCC"
+    assert "".join(clock.log) == 3 * "AAABBBCCC"
     assert {name: times.shape for name, times in timed.items()} == dict.fromkeys("ABC", (3, 2))
-    assert len(turns) == 9
+    assert turns == 3 * list("ABC")
 
 
 def test_only_the_model_itself_is_timed() -> None:
@@ -93,6 +96,24 @@ def test_speedups_are_told_against_the_first_float_model() -> None:
     assert first_float([("d", "openvino"), ("q", "simulated")]) == "d"
 
 
+def test_the_progress_of_a_turn_is_the_time_that_a_warm_call_took(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, told = Clock(), list[int]()
+    monkeypatch.setattr(speed, "time", SimpleNamespace(perf_counter_ns=lambda: clock.now))
+
+    def calls_for(batch: int, tokens: int) -> dict[str, Callable[[], object]]:
+        return {"a": clock.model("a", 2 * batch), "b": clock.model("b", tokens)}
+
+    @contextmanager
+    def counted(total: int) -> Iterator[Callable[[int], None]]:
+        yield told.append
+        assert sum(told) == total
+
+    measure_latency(Speed(rounds=3, calls=1), [7], 1, "a", calls_for, counted)
+    assert told == [*3 * [2_000, 7_000], *3 * [16_000, 7_000]]
+
+
 def test_every_length_and_batch_size_is_measured_in_order_with_the_threads_stated() -> None:
     asked: list[tuple[int, int]] = []
 
@@ -100,8 +121,8 @@ def test_every_length_and_batch_size_is_measured_in_order_with_the_threads_state
         asked.append((batch, tokens))
         return {"a": lambda: None, "b": lambda: None}
 
-    speed = Speed(batch_sizes=(4, 1), rounds=3, calls=1)
-    found = measure_latency(speed, [23, 128], 2, "a", calls_for)
+    settings = Speed(batch_sizes=(4, 1), rounds=3, calls=1)
+    found = measure_latency(settings, [23, 128], 2, "a", calls_for)
     assert asked == [(4, 23), (1, 23), (4, 128), (1, 128)]
     assert [(entry["batch"], entry["tokens"]) for entry in found["b"]] == asked
     assert {entry["threads"] for entry in found["a"]} == {2}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import forked
 from attar.artifacts import read_json
 from attar.errors import ArtifactError
-from attar.export.bundle import flops_formula, write_bundle
+from attar.export.bundle import NEEDED, flops_formula, write_bundle
 from attar.export.deployed import Deployed
 from attar.models.cost import cost_from_config
 from attar.tasks.task import Task
@@ -67,7 +68,7 @@ def test_the_snippet_is_short(deployments: Deployments) -> None:
     for form in FORMATS:
         text = (deployments.export("int8", form)[0] / "predict.py").read_text()
         code = [line for line in text.splitlines() if line and not line.startswith("#")]
-        assert len(code) <= 16
+        assert len(code) <= 21
         assert ";" not in "".join(code)
         assert max(map(len, text.splitlines())) <= 100
 
@@ -84,10 +85,24 @@ def test_the_card_asks_as_many_texts_as_the_model_reads(deployments: Deployments
 def test_the_snippet_of_packed_integers_asks_attar(deployments: Deployments) -> None:
     folder, _ = deployments.export("int4", "safetensors")
     text = (folder / "predict.py").read_text()
-    assert len(text.splitlines()) <= 12
+    assert len(text.splitlines()) <= 18
     said = forked.said("-c", ON_ONE_CORE, folder / "predict.py", "a good movie")
     expected = Deployed(folder, threads=1).predict(["a good movie"])[0]
     assert said.split() == [expected.label, f"{expected.probability:.3f}"]
+
+
+def test_the_snippet_names_what_a_bare_python_lacks_and_how_to_install_it(
+    deployments: Deployments,
+) -> None:
+    for form in (*FORMATS, "safetensors"):
+        program = deployments.export("int4" if form == "safetensors" else "int8", form)[0]
+        bare = [sys.executable, "-I", "-S", str(program / "predict.py"), "a good movie"]
+        done = subprocess.run(bare, capture_output=True, text=True, check=False)
+        packages = NEEDED[form]
+        said = rf"(attar|numpy) is not installed\. Run: pip install .*{packages[0][:5]}.*==\d.*\n"
+        assert (done.returncode, done.stdout) == (1, "")
+        assert re.fullmatch(said, done.stderr)
+        assert done.stderr.count("==") == len(packages)
 
 
 def test_the_snippet_of_a_regression_prints_the_score(deployments: Deployments) -> None:

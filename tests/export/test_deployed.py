@@ -27,6 +27,23 @@ def test_a_prediction_has_label_probability_and_milliseconds(model: Deployed) ->
     assert answer.milliseconds > 0
 
 
+def test_the_first_call_answers_a_batch_before_it_is_timed(
+    deployments: Deployments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Deployed(deployments.export("int8", "openvino")[0], threads=1)
+    logits, sizes = model._runtime.logits, list[int]()
+
+    def counted(batch: dict[str, np.ndarray]) -> np.ndarray:
+        sizes.append(len(batch["input_ids"]))
+        return logits(batch)
+
+    monkeypatch.setattr(model._runtime, "logits", counted)
+    model.predict(["a film"] * (BATCH_SIZE + 1))
+    assert sizes == [BATCH_SIZE, BATCH_SIZE, 1]
+    model.predict(["a film"])
+    assert sizes[3:] == [1]
+
+
 def test_answers_come_in_the_order_of_the_texts(model: Deployed) -> None:
     words = ["good", "bad", "movie", "socket", "list", "sort"]
     texts = [" ".join(words[: i % 6 + 1] * (i % 4 + 1)) for i in range(BATCH_SIZE + 9)]

@@ -334,3 +334,12 @@ def test_two_arguments_are_a_pair_as_for_the_standalone_script(pair_model: Deplo
     assert finished.returncode == 0, finished.stderr
     (expected,) = pair_model.predict([("a good movie", "bad")])
     assert json.loads(finished.stdout)["scores"] == pytest.approx(expected.scores)
+
+
+def test_a_rate_is_told_of_rows_after_the_first_chunk_if_they_fill_another(
+    model: Deployed, tmp_path: Path
+) -> None:
+    for rows, is_told in ((7, False), (8, True)):
+        source = write_csv(tmp_path / f"{rows}.csv", ["a film"] * rows)
+        done = answered(model, source, tmp_path / f"{rows}.jsonl", text=["message"])
+        assert (done.rows, done.rows_per_s is not None) == (rows, is_told)

@@ -18,6 +18,7 @@ FASTER = RECIPE.replace(
     'model = { from = "teacher", keep_blocks = [1] }',
     'model = { from = "teacher", keep_blocks = [1] }\nlearning_rate = 3e-4',
 )
+OTHER_SEED = RECIPE.replace("seed = 3", "seed = 4")
 GATE = '[[gates]]\nmetric = "scores.int8.accuracy"\nat_least = {}\n'
 NAMES = ("teacher", "student", "int8", "scores", "report")
 
@@ -37,13 +38,14 @@ def artifacts(folder: Path) -> dict[str, str]:
     ("text", "said"),
     [
         (FASTER, "student  replace  learning_rate 5e-05 → 0.0003"),
-        (FASTER, "int8     replace  its input 'student'"),
-        (RECIPE.replace("seed = 3", "seed = 4"), "teacher  replace  seed 3 → 4"),
+        (FASTER, "int8     replace  its input 'student' has changed"),
+        (OTHER_SEED, "teacher  replace  seed 3 → 4"),
+        (OTHER_SEED, "student  replace  seed 3 → 4; its input 'teacher' has changed"),
         (
             RECIPE.replace('"stdlib_docs"', '"stdlib_docs"\nvalidation_rows = 5'),
             "teacher  replace  data.docs.validation_rows not set → 5",
         ),
-        (FASTER + GATE.format(0.01), "report   replace  the rest of the recipe"),
+        (FASTER + GATE.format(0.01), "report   replace  another part of the recipe has changed"),
     ],
 )
 def test_what_changed_is_said(
@@ -102,7 +104,7 @@ def test_the_list_of_a_plan_is_that_of_the_run(folder: Path) -> None:
             folder, parse_recipe(text), folder, kinds=KINDS, fingerprints=FINGERPRINTS
         )
         assert [intent.action for intent in found] == actions
-    assert found[-1].changes == ("the rest of the recipe",)
+    assert found[-1].changes == ("another part of the recipe has changed",)
 
 
 def fail(*_: object) -> None:

@@ -5,6 +5,7 @@ may use, and none that keeps a core while it waits. Shares of time are measured 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -107,6 +108,9 @@ def test_a_run_in_a_crowd_notes_how_its_threads_wait(tmp_path: Path) -> None:
     assert not in_a_crowd(NOTED.format(folder=str(tmp_path / "small"))), "no torch in these steps"
     machine = read_result(tmp_path / "small" / "teacher").machine
     assert machine["threads"].startswith("sleep while they wait (other programs use 99.0 of ")
+    log = (tmp_path / "runs" / "crowd" / "run.log").read_text()
+    said = r" cores: \d+; other programs use 99\.0 of \d+ cores, so this run takes longer\n"
+    assert re.search(said, log)
 
 
 @pytest.mark.parametrize(("busy", "spins"), [(0.0, True), (99.0, False)])

@@ -156,10 +156,14 @@ def test_a_model_from_a_config_is_planned_without_its_weights(recipe: Path) -> N
 
 def test_the_table_has_a_line_a_step_and_the_total(recipe: Path) -> None:
     plan = planned(recipe)
-    head, *rows, total = plan.text().splitlines()
+    head, *lines, total = plan.text().splitlines()
+    rows, meanings = lines[: len(STEPS)], lines[len(STEPS) :]
     assert len({len(line) for line in (head, *rows)}) == 1
     assert [row.split()[0] for row in rows] == list(STEPS)
     assert total.startswith("in total about ")
+    explained = ["passes", "steps", "TFLOP", "training", "by 6·N"]
+    assert [re.split(r"  +", line)[1] for line in meanings] == explained
+    assert [name for name in explained if name in re.split(r"  +", head)] == explained
 
 
 def test_the_command_plans_every_copy_of_a_sweep(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from attar.recipe.load import load_recipe
+from attar.recipe.load import load_recipe, parse_recipe
 
 
 def header_and_steps(file: Path) -> tuple[str, list[dict[str, Any]]]:
@@ -58,3 +58,17 @@ def test_the_t5_recipes_say_that_words_are_written(name: str, repository: Path) 
     assert {step["objective"] for step in trained} == {"text_to_text"}
     assert all(step["label_words"] for step in trained)
     assert 'objective = "text_to_text"' in header and "run_glue.py" in header
+
+
+@pytest.mark.parametrize("family", ["bart", "bert", "roberta"])
+def test_a_glue_table_without_the_lines_of_other_tasks_is_a_recipe(
+    family: str, repository: Path
+) -> None:
+    file = repository / "recipes" / "outlier_suppression" / f"glue_{family}.toml"
+    lines, tasks = file.read_text().splitlines(), list(load_recipe(file).data)
+    assert "# For one task alone, delete the lines that begin with another task's name." in lines
+    others = tuple(task for task in tasks if task != "rte")
+    recipe = parse_recipe("\n".join(line for line in lines if not line.startswith(others)))
+    assert list(recipe.data) == ["rte"]
+    assert next(iter(recipe.steps)) == "rte"
+    assert len(recipe.steps) == 15

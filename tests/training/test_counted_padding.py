@@ -12,9 +12,10 @@ import torch
 
 from attar.data.tables import Split
 from attar.data.tokenize import TextEncoder
-from attar.errors import UsageError
-from attar.tasks.embedding import Embedding
+from attar.losses.config import Eofd
+from attar.tasks.table import KINDS
 from attar.tasks.task import Task
+from attar.training.config import TrainStep
 from attar.training.objectives.labelled import LabelledTexts
 from attar.training.objectives.preparing import of_one_width
 from attar.training.objectives.text_pairs import TextPairs
@@ -56,21 +57,22 @@ def test_training_rows_are_padded_to_the_limits_of_the_task(tmp_path: Path) -> N
     labels = ("bad", "good")
     task = Task(objective="classification", label_names=labels, max_length=24, input_names=NAMES)
     rows, cpu = np.array([0]), torch.device("cpu")
-    labelled = of_one_width(LabelledTexts.of(split, encoder), task, "step")
+    labelled = of_one_width(LabelledTexts.of(split, encoder), task)
     inputs, targets = labelled.batch(rows, cpu)
     assert inputs["input_ids"].shape == targets.masks["encoder"].shape == (1, 24)
     assert int(inputs["attention_mask"].sum()) == int(labelled.lengths[0]) < 24
     words = task.model_copy(update={"label_words": labels, "max_target_length": 9})
-    pairs = of_one_width(TextPairs.of(split, words, encoder, encoder, 0), words, "step")
+    pairs = of_one_width(TextPairs.of(split, words, encoder, encoder, 0), words)
     inputs, targets = pairs.batch(rows, cpu)
     assert inputs["input_ids"].shape == (1, 24)
     assert targets.masks["decoder"].shape == (1, 9)
 
 
 def test_rows_that_are_no_texts_with_an_answer_are_refused() -> None:
-    embedding = Embedding()
-    task = Task(
-        objective="sentence_embedding", max_length=24, input_names=NAMES, embedding=embedding
-    )
-    with pytest.raises(UsageError, match="count_padding is for classes, numbers and written"):
-        of_one_width(object(), task, "step")  # pyright: ignore[reportArgumentType]
+    padded = [Eofd(count_padding=True)]
+    step = TrainStep(model="student", data="d", teacher="teacher", losses=padded)
+    for objective in ("sentence_embedding", "question_answering"):
+        said = step.misfit(KINDS[objective], "d")
+        assert said is not None
+        assert said.startswith("count_padding is for classes, numbers and written texts")
+    assert step.misfit(KINDS["regression"], "d") is None

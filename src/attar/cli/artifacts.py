@@ -101,7 +101,6 @@ def predict(
 ) -> None:
     """Answer texts with label, probability and milliseconds, or with the parts that are marked; or
     the rows of a file."""
-    from attar.export.deployed import BATCH_SIZE
     from attar.export.opened import open_exported
 
     if source or target or text or keep or side or delimiter is not None or not header:
@@ -119,7 +118,6 @@ def predict(
     if texts and model.task.num_texts == 2:
         lines = paired(lines)
     rows = rows_of(lines, model.task.num_texts)
-    model.answers(rows[:BATCH_SIZE])  # the first call compiles, so it is not timed
     answers = model.answers(rows)
     for line, prediction in zip(lines, answers, strict=True):
         answer = {"text": line, **prediction.as_json()}

@@ -8,7 +8,15 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from attar.config import Config
-from attar.tasks.table import CAUSAL_LM, CLASSIFICATION, KINDS, Kind, Objective
+from attar.tasks.table import (
+    CAUSAL_LM,
+    CLASSIFICATION,
+    KINDS,
+    REGRESSION,
+    TEXT_TO_TEXT,
+    Kind,
+    Objective,
+)
 
 GlueTask = Literal["cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte", "wnli"]
 NO_DELIMITERS = "\"'\r\n\0"
@@ -46,6 +54,11 @@ class GlueData(DataSettings):
     revision: str | None = None
     """Commit of the data set on the hub; None: the newest. Not used with `path`."""
 
+    @property
+    def kind(self) -> Kind:
+        """Scores for STS-B, classes for the other tasks."""
+        return REGRESSION if self.task == "stsb" else CLASSIFICATION
+
 
 class SummarizationData(DataSettings):
     """News articles and their summaries."""
@@ -58,6 +71,11 @@ class SummarizationData(DataSettings):
     EdinburghNLP/xsum."""
     revision: str | None = None
     """Commit of the data set on the hub; None: the newest. Not used with `path`."""
+
+    @property
+    def kind(self) -> Kind:
+        """Always summaries to write."""
+        return TEXT_TO_TEXT
 
 
 class FilesData(DataSettings):
@@ -242,12 +260,22 @@ class StdlibDocsData(DataSettings):
 
     source: Literal["stdlib_docs"] = "stdlib_docs"
 
+    @property
+    def kind(self) -> Kind:
+        """Always classes."""
+        return CLASSIFICATION
+
 
 class StdlibTextData(DataSettings):
     """Running text: the sources of the running Python's standard library and its language
     reference. Needs no download."""
 
     source: Literal["stdlib_text"] = "stdlib_text"
+
+    @property
+    def kind(self) -> Kind:
+        """Always running text."""
+        return CAUSAL_LM
 
 
 TextConfig = Annotated[

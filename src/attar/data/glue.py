@@ -26,7 +26,6 @@ from attar.data.reading.rows import Columns, check_set_aside, settle_labels, tak
 from attar.data.tables import UNLABELLED, SetAside, Split, TextData
 from attar.errors import DataError
 from attar.extras import require
-from attar.tasks.table import CLASSIFICATION, REGRESSION
 
 ROWS_LOOKED_AT = 100
 """Number of rows searched for a readable one, to see the columns."""
@@ -108,7 +107,7 @@ def load_glue(config: GlueData, recipe_folder: Path, name: str) -> TextData:
         set_aside += faults
     return TextData(
         name=name,
-        objective=(CLASSIFICATION if task.label_names else REGRESSION).name,
+        objective=config.kind.name,
         label_names=task.label_names,
         metrics=task.metrics,
         splits=splits,

@@ -54,10 +54,13 @@ class Compared:
                 f"{len(encoded)} rows have more and were truncated"
             )
 
-    def progress(self, unit: str, total: int) -> AbstractContextManager[Callable[..., None]]:
-        """A progress bar. Yields a function to call after each batch, with the number of units done
-        and the model."""
-        return self.context.counted(f"{self.context.name}: {unit}", total, "measuring models")
+    def progress(
+        self, unit: str, total: int, *, counts_work: bool = False
+    ) -> AbstractContextManager[Callable[..., None]]:
+        """A progress bar, as in `StepContext.counted`. Yields a function to call after each batch,
+        with the number of units done and the model."""
+        title = f"{self.context.name}: {unit}"
+        return self.context.counted(title, total, "measuring models", counts_work=counts_work)
 
     def scores(
         self,

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from attar.config import Config, as_tuples
 from attar.errors import did_you_mean
 from attar.evaluation.zero_shot.tasks import TASKS
+from attar.scoring.config import gap
 
 LENGTHS: tuple[Literal["data"] | int, ...] = ("data", 128)
 """Default lengths to time: the median of the data, and 128 tokens, as in most publications."""
@@ -146,6 +147,13 @@ class EvaluateStep(Config):
             )
         return self
 
+    @model_validator(mode="after")
+    def _every_token_is_predicted(self) -> Self:
+        stride = self.stride or 0
+        if self.context is not None and (problem := gap(self.context, stride)) is not None:
+            raise ValueError(problem)
+        return self
+
     @property
     def timed_lengths(self) -> tuple[Literal["data"] | int, ...]:
         """The lengths to time, with defaults applied."""
@@ -186,6 +194,14 @@ class EvaluateStep(Config):
         if twice:
             raise ValueError(f"{twice} named more than once; results are kept by name")
         return models
+
+
+def writes_nothing(model: str) -> str:
+    """Why a classifier cannot be judged by generated answers."""
+    return (
+        f'answers = "generated", and {model!r} has a classification head; set answers = '
+        '"likelihood", or train it with objective = "text_to_text"'
+    )
 
 
 LEAST_POINTS = 5

@@ -20,6 +20,7 @@ import numpy as np
 
 from attar.errors import UsageError
 from attar.evaluation.compared import Compared, Judged
+from attar.evaluation.config import writes_nothing
 from attar.scoring.rows import longest_first
 from attar.training.objectives.text_pairs import nearest_words
 
@@ -44,11 +45,7 @@ def judge_generated(compared: Compared) -> Judged:
     with compared.progress("rows", len(compared.forms) * len(split)) as after_batch:
         for name, form in compared.forms.items():
             if not form.task.label_words:
-                raise UsageError(
-                    f'{compared.context.name}: answers = "generated", and {name!r} has a '
-                    'classification head; set answers = "likelihood", or train it with objective '
-                    '= "text_to_text"'
-                )
+                raise UsageError(f"{compared.context.name}: {writes_nothing(name)}")
             encoded = compared.encode(name)
             texts = [""] * len(split)
             for rows in longest_first(encoded.lengths, compared.config.batch_size):

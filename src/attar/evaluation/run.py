@@ -169,7 +169,6 @@ def _time(
 ) -> dict[str, list[dict[str, Any]]]:
     """Model → latency at each length and batch size, measured in turns."""
     forms, split = compared.forms, compared.split
-    turns = len(forms) * speed.rounds * len(speed.batch_sizes) * len(lengths)
 
     def calls_for(batch_size: int, tokens: int) -> dict[str, Any]:
         texts = longest_texts(_read_together(forms, split), batch_size)
@@ -179,8 +178,8 @@ def _time(
         return {name: partial(form.logits, batches[name]) for name, form in forms.items()}
 
     against = first_float([(name, form.form) for name, form in forms.items()])
-    with compared.progress("turns timed", turns) as after_turn:
-        return measure_latency(speed, lengths, threads, against, calls_for, after_turn)
+    counted = partial(compared.progress, "speed", counts_work=True)
+    return measure_latency(speed, lengths, threads, against, calls_for, counted)
 
 
 def _read_together(forms: Mapping[str, Form], split: Split) -> Sequence[tuple[str, ...]]:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import product
 from typing import Any
 
@@ -27,8 +28,20 @@ from attar.cores import torch_threads
 from attar.evaluation.config import Speed
 
 Call = Callable[[], object]
+Counted = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 NS_PER_MS = 1e6
 MS_PER_S = 1e3
+
+
+def warm_us(calls: Mapping[str, Call]) -> dict[str, int]:
+    """Microseconds of every model's second call; its first one also allocates and compiles."""
+    found: dict[str, int] = {}
+    for name, call in calls.items():
+        call()
+        start = time.perf_counter_ns()
+        call()
+        found[name] = max((time.perf_counter_ns() - start) // 1000, 1)
+    return found
 
 
 def take_turns(
@@ -37,15 +50,13 @@ def take_turns(
     rounds: int,
     calls_per_turn: int,
     clock: Callable[[], int] = time.perf_counter_ns,
-    after_turn: Callable[[], None] = lambda: None,
+    after_turn: Callable[[str], None] = lambda name: None,
 ) -> dict[str, np.ndarray]:
-    """Time all models in turns, after one untimed round. Returns milliseconds of every call (R, C).
+    """Time all models, which are warm, in turns. Returns milliseconds of every call (R, C).
 
     Args:
         clock: returns nanoseconds; replaced in tests.
     """
-    for call in calls.values():
-        call()
     times = {name: np.empty((rounds, calls_per_turn)) for name in calls}
     for turn in range(rounds):
         for name, call in calls.items():
@@ -54,7 +65,7 @@ def take_turns(
                 start = clock()
                 call()
                 times[name][turn, i] = (clock() - start) / NS_PER_MS
-            after_turn()
+            after_turn(name)
     return times
 
 
@@ -96,7 +107,7 @@ def measure_latency(
     threads: int,
     against: str,
     calls_for: Callable[[int, int], Mapping[str, Call]],
-    after_turn: Callable[[], None] = lambda: None,
+    counted: Counted = lambda total: nullcontext(lambda units: None),
 ) -> dict[str, list[dict[str, Any]]]:
     """Model → its latency at each length and batch size.
 
@@ -104,19 +115,25 @@ def measure_latency(
         lengths: text lengths, in tokens.
         against: the reference model of speedups.
         calls_for: batch size, tokens → model → a forward pass on such a batch.
+        counted: total microseconds → progress, which is told those of each turn. They are estimated
+            from one warm call: turns of different models and shapes take very different times.
     """
+    shapes = list(product(lengths, speed.batch_sizes))
+    calls = [calls_for(batch, tokens) for tokens, batch in shapes]
     found: dict[str, list[dict[str, Any]]] = {}
     with torch_threads(threads):
-        for tokens, batch in product(lengths, speed.batch_sizes):
-            timed = take_turns(
-                calls_for(batch, tokens),
-                rounds=speed.rounds,
-                calls_per_turn=speed.calls,
-                after_turn=after_turn,
-            )
-            metrics = latency_metrics(timed, against, batch=batch, tokens=tokens, threads=threads)
-            for name, entry in metrics.items():
-                found.setdefault(name, []).append(entry)
+        turns = [warm_us(each) for each in calls]
+        with counted(speed.rounds * sum(sum(each.values()) for each in turns)) as advance:
+            for (tokens, batch), models, costs in zip(shapes, calls, turns, strict=True):
+                timed = take_turns(
+                    models,
+                    rounds=speed.rounds,
+                    calls_per_turn=speed.calls,
+                    after_turn=lambda name, costs=costs: advance(costs[name]),
+                )
+                shape = {"batch": batch, "tokens": tokens, "threads": threads}
+                for name, entry in latency_metrics(timed, against, **shape).items():
+                    found.setdefault(name, []).append(entry)
     return found
 
 

@@ -10,6 +10,7 @@ hide this. Models take turns (`evaluation.speed`), at the smallest batch size.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from attar.evaluation.compared import Compared
@@ -40,13 +41,12 @@ def time_stages(
     once = speed.model_copy(update={"batch_sizes": (batch,)})
     against = first_float([(name, forms[name].form) for name in ready])
     timed: dict[str, dict[str, Any]] = {name: {} for name in ready}
-    turns = len(STAGES) * len(ready) * speed.rounds
-    with compared.progress("stages timed", turns) as after_turn:
-        for stage in STAGES:
-            calls = {name: getattr(stages, stage) for name, stages in ready.items()}
-            entries = measure_latency(
-                once, [tokens], threads, against, lambda *_, own=calls: own, after_turn
-            )
-            for name, [entry] in entries.items():
-                timed[name][stage] = entry
+    for stage in STAGES:
+        calls = {name: getattr(stages, stage) for name, stages in ready.items()}
+        counted = partial(compared.progress, f"speed of the {stage}", counts_work=True)
+        entries = measure_latency(
+            once, [tokens], threads, against, lambda *_, own=calls: own, counted
+        )
+        for name, [entry] in entries.items():
+            timed[name][stage] = entry
     return timed

@@ -9,6 +9,7 @@ only attar can read).
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -52,14 +53,16 @@ RUN = {
     ),
 }
 """Code that computes `logits` from `inputs`."""
-LOAD = "model = attar.load(pathlib.Path(__file__).parent)"
-VECTORS_WITH_ATTAR = (LOAD, "print(model.embed(texts, side='query')[0].tolist())")
-WITH_ATTAR = (
-    LOAD,
-    "answer = model.{verb}([tuple(texts) if len(texts) == 2 else texts[0]])[0]",
-)
+VECTORS_WITH_ATTAR = ("print(model.embed(texts, side='query')[0].tolist())",)
+WITH_ATTAR = ("answer = model.{verb}([tuple(texts) if len(texts) == 2 else texts[0]])[0]",)
 """The rest of the file if torch is the runtime, where attar unpacks the weights. {verb} and the
 printing of an answer depend on the task."""
+NEEDED = {
+    "openvino": ("openvino", "tokenizers", "numpy"),
+    "onnxruntime": ("onnxruntime", "tokenizers", "numpy"),
+    "safetensors": ("attar[train]",),
+}
+"""Format → packages that `predict.py` imports."""
 
 
 def write_bundle(model_folder: Path, folder: Path, task: Task) -> None:
@@ -97,11 +100,11 @@ def write_snippet(folder: Path, form: RuntimeName, task: Task) -> None:
     if form == "safetensors":
         answer = (*WITH_ATTAR, *task.shown.with_attar)
         answer = VECTORS_WITH_ATTAR if task.kind.embeds else answer
-        imported = "import os, pathlib, sys, attar"
-        lines = (usage, "# pip install attar", imported, *texts, *answer)
-        write_text(
-            folder / "predict.py", "\n".join(lines).replace("{verb}", task.shown.verb) + "\n"
-        )
+        opened = ("import attar.errors", "model = attar.load(pathlib.Path(__file__).parent)")
+        refused = ("except attar.errors.AttarError as error:", "    sys.exit(str(error))")
+        lines = (usage, "import os, pathlib, sys", *texts, *_or_named(form, opened), *refused)
+        text = "\n".join((*lines, *answer)).replace("{verb}", task.shown.verb)
+        write_text(folder / "predict.py", text + "\n")
         return
     parts = ", ".join(f"[row.{FIELDS[name]}]" for name in task.input_names)
     runtime = RUN[form]
@@ -110,10 +113,9 @@ def write_snippet(folder: Path, form: RuntimeName, task: Task) -> None:
     prefixed = ("texts[0] = task['embedding']['query_prefix'] + texts[0]",) * task.kind.embeds
     lines = (
         usage,
-        f"# pip install {form} tokenizers numpy",
-        "import json, os, pathlib, sys, numpy as np, tokenizers",
-        *imports,
+        "import json, os, pathlib, sys",
         *texts,
+        *_or_named(form, ("import numpy as np, tokenizers", *imports)),
         "here = pathlib.Path(__file__).parent",
         "task = json.loads((here / 'task.json').read_text(encoding='utf-8'))",
         *prefixed,
@@ -125,6 +127,20 @@ def write_snippet(folder: Path, form: RuntimeName, task: Task) -> None:
         "    print(f\"cut at {task['max_length']} tokens\", file=sys.stderr)",
     )
     write_text(folder / "predict.py", "\n".join(lines) + "\n")
+
+
+def _or_named(form: RuntimeName, lines: Sequence[str]) -> tuple[str, ...]:
+    """Lines that import packages; if one is missing, its name and the command that installs those
+    of this export."""
+    packages = (f"{name}=={version(name.partition('[')[0])}" for name in NEEDED[form])
+    command = "pip install " + " ".join(f'"{each}"' if "[" in each else each for each in packages)
+    return (
+        "try:",
+        *(f"    {line}" for line in lines),
+        "except ModuleNotFoundError as error:",
+        f"    command = '{command}'",
+        "    sys.exit(f'{error.name} is not installed. Run: {command}')",
+    )
 
 
 def flops_formula(cost: Cost) -> Flops:

@@ -52,3 +52,11 @@ class ExportStep(Config):
     data: str | None = None
     """Data for the parity check; None: the calibration data of the quantized model."""
     parity: Parity = Parity()
+
+
+def packs_floats(model: object) -> str:
+    """Why a model that is not quantized cannot be exported as safetensors."""
+    return (
+        f'format = "safetensors" packs integers, and {model} holds floats; quantize the model '
+        'first, or export it with format = "openvino" or "onnxruntime"'
+    )

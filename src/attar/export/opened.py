@@ -99,6 +99,7 @@ class Tagger(_ReaderInWindows):
         texts, marks = _texts_and_words(rows)
         if not texts:
             return []
+        self._warm_up(self.answers, rows)
         started = time.perf_counter()
         tagged = TaggedRows.of([(text,) for text in texts], marks, self._windows)
         logits = self._logits_of(tagged.windows)
@@ -185,6 +186,7 @@ class Quoter(_ReaderInWindows):
         texts = as_rows(rows, 2, "answer")
         if not texts:
             return []
+        self._warm_up(self.answers, texts)
         started = time.perf_counter()
         read = QuotedRows.of(texts, self._windows)
         threshold = self.task.no_answer_threshold

@@ -78,7 +78,8 @@ class Answered:
     seconds: float
     """Duration of this call, without opening the model."""
     rows_per_s: float | None
-    """Rows per second in this call."""
+    """Rows per second of this call after its first chunk, in which the runtime also compiles the
+    model; None: fewer than two whole chunks."""
 
 
 def predict_file(
@@ -126,10 +127,11 @@ def predict_file(
         progress.task(f"predict {source.name}", total) as bar,
     ):
         bar.skip(min(job.done * CHUNK_ROWS, total))
-        answered = 0
+        warm_at, answered = None, 0
         for rows in job.chunks_left():
             job.finish(rows)
-            answered += len(rows)
+            answered += len(rows) if warm_at is not None else 0
+            warm_at = time.monotonic() if warm_at is None else warm_at
             bar.advance(len(rows))
             if should_stop() and job.done * CHUNK_ROWS < total:
                 raise StoppedError(
@@ -142,9 +144,10 @@ def predict_file(
                 f"{source}: none of its {total:,} rows can be used (the last one: "
                 f"{job.last_fault}); check the file, or name its text column with --text"
             )
+        is_timed = warm_at is not None and answered >= CHUNK_ROWS
+        rate = round(answered / (time.monotonic() - warm_at), 1) if is_timed else None
         job.join(total)
     seconds = time.monotonic() - began
-    rate = round(answered / seconds, 1) if answered and seconds else None
     return Answered(str(target), total, job.cut, job.faulty, round(seconds, 2), rate)
 
 

@@ -17,7 +17,7 @@ from attar.artifacts import disk_errors_explained, write_json
 from attar.data.load import data_of
 from attar.errors import ModelError, UsageError, did_you_mean
 from attar.export.bundle import seal, write_bundle, write_snippet
-from attar.export.config import ExportMetrics, ExportStep
+from attar.export.config import ExportMetrics, ExportStep, packs_floats
 from attar.export.float_sites import float_sites
 from attar.export.fusion_audit import FusionAudit, audit_onnx, audit_openvino, audit_simulated
 from attar.export.lowering import is_quantized
@@ -137,10 +137,7 @@ def write_packed(model_folder: Path, folder: Path) -> None:
         ResourceError: the disk is full.
     """
     if not is_quantized(model_folder):
-        raise UsageError(
-            f'format = "safetensors" packs integers, and {model_folder} holds floats; quantize the '
-            'model first, or export it with format = "openvino" or "onnxruntime"'
-        )
+        raise UsageError(packs_floats(model_folder))
     with disk_errors_explained(folder):
         for name in MODEL_FILES["safetensors"]:
             shutil.copyfile(model_folder / name, folder / name)

@@ -5,7 +5,7 @@ padding. The idea: terms compute sums and not means. A term returns one *sum* pe
 `Unit` it counts in; the caller divides by that unit's count over the *whole* batch, which is known
 from the labels and the masks before the first forward pass:
 
-    loss = Σ_terms weight · ( Σ_examples sum_B ) / count(unit, whole batch)
+    loss = Σ_terms weight · ( Σ_examples sum_B ) / max(count(unit, whole batch), 1)
 
 A model is one stack of blocks ("encoder" or "decoder") or both; facts about tokens are kept by
 stack. A classifier predicts once per example, a language model once per token.
@@ -144,16 +144,15 @@ def is_labelled(labels: Labels) -> Bool[Tensor, " B"] | Bool[Tensor, "B S"]:
 
 
 def count_units(labels: Labels, tokens: Mapping[str, int]) -> dict[Unit, int]:
-    """Counts for a whole batch. A count of 0 is replaced by 1; the sum divided by it is then 0.
+    """Counts for a whole batch.
 
     Args:
         labels: of the whole batch, not of a micro-batch.
         tokens: stack → number of real tokens in the whole batch.
     """
     labelled = int(is_labelled(labels).sum())
-    counts: dict[Unit, int] = {
+    return {
         "prediction": labelled if labels.ndim == 2 else len(labels),
         "labelled": labelled,
         **tokens,
     }
-    return {unit: max(count, 1) for unit, count in counts.items()}

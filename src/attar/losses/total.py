@@ -128,6 +128,7 @@ class TotalLoss(nn.Module):
             counts: of the whole batch (`count_units`).
             progress: share of all steps that are done, for scheduled weights.
         """
+        counts = {unit: max(count, 1) for unit, count in counts.items()}  # a sum of none is 0
         shares_B, gradients = self._shares(student, teacher, targets, counts, progress)
         examples = torch.zeros(len(targets.labels), device=targets.labels.device)
         facts = dict(targets.facts)

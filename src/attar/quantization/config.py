@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypedDict
 from pydantic import Field, model_validator
 
 from attar.config import Config
+from attar.tasks.table import Kind
 
 TransformRule = Literal["none", "gamma", "smoothquant", "os_plus", "auto"]
 WeightRule = Literal["nearest", "clipped", "gptq"]
@@ -163,6 +164,20 @@ class QuantizeSettings(Config):
                 "refine = true would be ignored; remove it"
             )
         return self
+
+    def misfit(self, kind: Kind) -> tuple[str, str] | None:
+        """The setting that does not fit a model of this task, and why; None: all fit."""
+        if getattr(self, "loss", "mse") == "kl" and not kind.gives_distribution:
+            return "loss", (
+                f'model {self.model!r} is for {kind.name}, and loss = "kl" compares distributions '
+                "over classes that exclude each other, which it does not predict; remove it, or "
+                'set loss = "mse"'
+            )
+        if kind.embeds and not getattr(self, "distil", True):
+            return "distil", (
+                "an embedding model is always distilled from the float model; remove distil = false"
+            )
+        return None
 
 
 class MinmaxStep(QuantizeSettings):

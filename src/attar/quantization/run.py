@@ -43,7 +43,6 @@ from attar.quantization.ranges.percentile import validation_judge
 from attar.quantization.solve import prepare_, simulated, solve
 from attar.quantization.weights.nearest import QuantizedWeights
 from attar.step import StepContext
-from attar.tasks.task import Task
 from attar.training.objectives.quoted import with_threshold
 
 
@@ -112,7 +111,8 @@ def _load_float(config: QuantizeSettings, context: StepContext) -> LoadedModel:
         )
     if problem := loaded.task.kind.only_a_base:
         raise ModelError(f"model {config.model!r} {problem}")
-    _require_known_answers(config, loaded.task)
+    if problem := config.misfit(loaded.task.kind):
+        raise UsageError(f"{context.name}: {problem[1]}")
     sites_of(loaded.model)  # raises for a model without sites, before any text is read
     if isinstance(config, PercentileStep) and config.choose_by == "validation":
         # raises if the validation split cannot be used
@@ -122,22 +122,6 @@ def _load_float(config: QuantizeSettings, context: StepContext) -> LoadedModel:
     use_linears_(loaded.model)
     use_attar_attention_(loaded.model)
     return loaded
-
-
-def _require_known_answers(config: QuantizeSettings, task: Task) -> None:
-    """Check that the loss is defined for the model's outputs."""
-    if task.kind.gives_sets and getattr(config, "loss", "mse") == "kl":
-        raise UsageError(
-            f'model {config.model!r} is multi-label, and loss = "kl" '
-            "compares distributions over exclusive classes; remove it, or set loss = "
-            '"mse"'
-        )
-    if not task.kind.gives_distribution and getattr(config, "loss", "mse") == "kl":
-        raise UsageError(
-            f'model {config.model!r} is for {task.objective}, and loss = "kl" compares '
-            "distributions over classes, which it does not predict; remove it, or set "
-            'loss = "mse"'
-        )
 
 
 def _calibration_batches(

@@ -35,6 +35,7 @@ from attar.recipe.checking.old_spellings import renew
 from attar.recipe.checking.overrides import apply_overrides
 from attar.recipe.checking.relations import check_relations
 from attar.recipe.checking.selections import check_selections
+from attar.recipe.checking.tasks_of_steps import check_tasks
 from attar.recipe.outcome.sweep import check_sweep, expand
 from attar.recipe.schema import Recipe
 from attar.recipe.steps import kind_of
@@ -121,6 +122,7 @@ def parse_recipe(
         mistakes += check_relations(content, path.resolve().parent)
     if recipe is not None and not mistakes:
         mistakes += check_sweep(recipe) + check_lessons(recipe) + check_extrapolations(recipe)
+        mistakes += check_tasks(recipe)
         mistakes += (
             [] if mistakes else check_selections(expand(recipe).recipe, path.resolve().parent)
         )

@@ -32,6 +32,16 @@ if TYPE_CHECKING:
 
 UNITS = {10 ** (3 * power): letter for power, letter in enumerate("TPEZY", start=4)}
 """FLOPs → prefix of their unit."""
+MEANINGS = {
+    "passes": "how often a model reads the rows; for training, the epochs",
+    "steps": "optimizer steps",
+    "FLOP": "floating-point operations of the whole step",
+    "training": "those of training alone, without evaluations",
+    "by 6·N": "the same, estimated as in papers from N, the parameters without embeddings and head",
+    "offline": "those of preparing the training data",
+    "a student": "that, divided by the number of students that use the data",
+}
+"""Column of the plan → what it shows; other columns need no explanation."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +105,8 @@ class Plan:
         columns = self._columns()
         rows = [tuple(columns), *zip(*columns.values(), strict=True)]
         lines = aligned(rows, names=2)
+        explained = [(name, MEANINGS.get(name.lstrip("".join(UNITS.values())))) for name in columns]
+        lines += aligned([(f"  {name}", text) for name, text in explained if text], names=2)
         total = self.as_json()
         time, doubt = human_seconds(total["seconds"]), ", time ± 50 %"
         if self.flops_per_s is not None:
@@ -255,7 +267,8 @@ def plan_recipe(
 
 def _summaries(recipe: Recipe, context: PlanContext) -> Iterator[DataSummary]:
     """Summary of each data table that was read, with lengths in tokens of its first model."""
-    from attar.data.look.one_pass import WORDS, summary_of, tokens_of
+    from attar.data.look.lengths import WORDS, tokens_of
+    from attar.data.look.one_pass import summary_of
 
     for name in recipe.data:
         if (data := context.texts.read(name)) is None:

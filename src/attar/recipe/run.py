@@ -27,7 +27,7 @@ from attar.recipe.outcome.findings import findings
 from attar.recipe.outcome.gates import check_gates
 from attar.recipe.outcome.summary import RunSummary
 from attar.recipe.outcome.sweep import expand
-from attar.recipe.running.changes import THE_REST, recipe_changes
+from attar.recipe.running.changes import THE_REST, input_changed, recipe_changes
 from attar.recipe.running.engine import Engine, require_own_folders
 from attar.recipe.running.lock import refusals_explained, run_lock
 from attar.recipe.running.run_log import logged
@@ -220,7 +220,7 @@ def require_unchanged(before: Saved, engine: Engine) -> None:
     differing = {name for name, key in engine.keys.items() if before.keys.get(name) != key}
     if not differing:
         return
-    inherited = {f"its input {name!r}" for name in differing} | {THE_REST}
+    inherited = {*map(input_changed, differing), THE_REST}
     found = {
         name: [
             change

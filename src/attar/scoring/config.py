@@ -16,3 +16,13 @@ class Diversity(Config):
     """Number of chunks in each sample."""
     max_length: int = Field(default=256, ge=8)
     """Tokens per chunk that the encoder reads."""
+
+
+def gap(context: int, stride: int) -> str | None:
+    """Why windows of running text would skip tokens; None: they do not."""
+    if stride <= context:
+        return None
+    return (
+        f"stride is {stride}, above context = {context}: tokens in between would never be "
+        "predicted; set stride to context or less"
+    )

@@ -29,6 +29,7 @@ import numpy as np
 from attar.data.packing import document_tokenizer
 from attar.data.tokenize import TEXTS_AT_ONCE
 from attar.errors import DataError, NonFiniteError, UsageError
+from attar.scoring.config import gap
 
 PASSAGE = 2000
 """In characters: several hundred tokens, long enough to be nearly independent, and short enough for
@@ -96,11 +97,8 @@ def check_window(context: int, stride: int | None, positions: int | None, where:
             f"context is {context}, model {where!r} has {positions} positions; set context to "
             f"{positions} or less"
         )
-    if stride > context:
-        raise UsageError(
-            f"stride is {stride}, above context = {context}: tokens in between would never be "
-            "predicted; set stride to context or less"
-        )
+    if (problem := gap(context, stride)) is not None:
+        raise UsageError(problem)
     return stride
 
 

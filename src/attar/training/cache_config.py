@@ -97,8 +97,18 @@ class CacheMetrics(TypedDict):
     mass_exact: float | None
 
 
-def unkept(kind: Kind) -> str | None:
-    """Why answers about data of a kind cannot be cached; None: they can."""
+def unkept(kind: Kind, *, logits: bool) -> str | None:
+    """Why answers about data of a kind cannot be cached; None: they can.
+
+    Args:
+        logits: whether predictions are cached.
+    """
+    if kind.asks and logits:
+        return (
+            f"predictions of {kind.name} have one column per token of a window, and a cache stores "
+            "predictions of one fixed width; name the teacher itself in the train step, or set "
+            "logits = false and distil from hidden states"
+        )
     if not kind.hides:
         return None
     return (
@@ -160,7 +170,9 @@ class CacheStep(Config):
 
     @model_validator(mode="after")
     def _keeps_something(self) -> CacheStep:
-        if self.objective is not None and (problem := unkept(KINDS[self.objective])):
+        if self.objective is not None and (
+            problem := unkept(KINDS[self.objective], logits=self.logits)
+        ):
             raise ValueError(problem)
         states = self.hidden_states
         asked = any(states.values()) if isinstance(states, dict) else bool(states)

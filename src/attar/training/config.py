@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from attar.config import Config
 from attar.data.corpus.config import Part
 from attar.losses.config import CrossEntropy, ForwardKl, LossConfig, PolicyGradient
-from attar.models.config import ModelReference
+from attar.models.config import ChangedModel, ModelReference
 from attar.tasks.denoising import Denoiser
 from attar.tasks.embedding import Embedding
 from attar.tasks.masking import Masking
@@ -277,6 +277,32 @@ class TrainStep(Config):
                 f'minimum_ratio = {self.minimum_ratio} is the end of schedule = "linear" or '
                 f'"cosine", which "{self.schedule}" does not have; remove minimum_ratio'
             )
+        return self
+
+    @model_validator(mode="after")
+    def _vectors_and_windows_fit(self) -> TrainStep:
+        overlap = self.window_overlap or 0
+        if overlap >= self.max_length:
+            raise ValueError(
+                f"window_overlap = {overlap} of max_length = {self.max_length} tokens leaves no "
+                f"room for new text; lower it to less than {self.max_length}"
+            )
+        model = self.model if isinstance(self.model, ChangedModel) else None
+        table = model.static_width if model is not None else None
+        if table is not None and self.embedding is not None and self.embedding.pooling != "mean":
+            raise ValueError(
+                "static_width makes a vector for each token, and a text is their mean, but "
+                f'embedding.pooling is "{self.embedding.pooling}"; set pooling = "mean"'
+            )
+        width = self.embedding.width if self.embedding is not None else None
+        numbers = min(filter(None, (table, width)), default=None)
+        widths = {loss.kind: max(getattr(loss, "widths", ()), default=0) for loss in self.losses}
+        for name, asked in (("embedding", width or 0), *widths.items()):
+            if numbers is not None and asked > numbers:
+                raise ValueError(
+                    f"{name}: width {asked} is more than the {numbers} numbers of the vectors; "
+                    "lower it"
+                )
         return self
 
     def misfit(self, kind: Kind, data: str) -> str | None:

@@ -40,6 +40,11 @@ def misfit(step: TrainStep, kind: Kind, data: str) -> str | None:
         return f"thresholds are of several labels for a text; the objective is {asked.name}"
     if step.window_overlap is not None and not asked.answers_tokens:
         return f"window_overlap is of long texts in windows; the objective is {asked.name}"
+    if step.counts_padding and (asked.answers_tokens or asked.embeds):
+        return (
+            "count_padding is for classes, numbers and written texts, and the objective is "
+            f"{asked.name}; leave it out, so that padding does not count"
+        )
     words = step.label_words or step.number_step
     if (step.template and not asked.writes) or (words and not learns_words):
         return (

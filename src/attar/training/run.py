@@ -16,7 +16,8 @@ import torch
 from attar.artifacts import read_json
 from attar.data.corpus.retokenizing import retokenized
 from attar.data.load import data_of
-from attar.data.look.one_pass import summary_of, tokens_of
+from attar.data.look.lengths import tokens_of
+from attar.data.look.one_pass import summary_of
 from attar.data.packing import document_tokenizer
 from attar.data.tables import UNLABELLED_SPLIT, TextData
 from attar.errors import UsageError
@@ -197,7 +198,7 @@ def _job(
         )
     )
     if config.counts_padding:
-        train = of_one_width(train, task, context.name)
+        train = of_one_width(train, task)
     if isinstance(train, LabelledTexts) and task.kind.has_classes:
         loss.weigh(task.label_names, train.labels)
     _say_who_reads_labels(data, config, loss, context)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import pytest
 
 from attar.data.config import FilesData
 from attar.data.files import load_files
-from attar.data.look import one_pass
-from attar.data.look.one_pass import Row, summarize, summary_of, summary_of_files, tokens_of
+from attar.data.look import lengths, one_pass
+from attar.data.look.lengths import BATCH, Measure, roughly_tokens_of, tokens_of
+from attar.data.look.one_pass import Row, summarize, summary_of, summary_of_files
 from attar.data.reading.byte_lines import Unreadable
 
 
@@ -41,10 +43,11 @@ def test_more_texts_than_memory_holds_are_counted_by_a_part_of_their_hashes(
     assert found.splits["train"].repeated == pytest.approx(8000, rel=0.15)
 
 
+@pytest.mark.parametrize(("most_rows", "most_characters"), [(512, math.inf), (10**6, 30_000)])
 def test_lengths_of_many_rows_are_those_of_rows_evenly_spread(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, most_rows: int, most_characters: float
 ) -> None:
-    monkeypatch.setattr(one_pass, "MAX_LENGTHS", 512)
+    monkeypatch.setattr(lengths, "MAX_LENGTHS", most_rows)
     measured = 0
 
     def count(batch: Any) -> list[int]:
@@ -53,12 +56,12 @@ def test_lengths_of_many_rows_are_those_of_rows_evenly_spread(
         return [len(texts[0]) for texts in batch]
 
     texts = ("x" * (1 + i % 100) for i in range(20_000))
-    found = summarize("d", {"train": rows(*texts)}, one_pass.Measure("letters", count))
-    lengths = found.splits["train"].lengths
+    found = summarize("d", {"train": rows(*texts)}, Measure("letters", count, most_characters))
+    spread = found.splits["train"].lengths
     assert measured < 5000
-    assert lengths is not None
-    assert (lengths.p50, lengths.p95) == (pytest.approx(50, abs=4), pytest.approx(95, abs=4))
-    assert lengths.longest >= 96
+    assert spread is not None
+    assert (spread.p50, spread.p95) == (pytest.approx(50, abs=4), pytest.approx(95, abs=4))
+    assert spread.longest >= 96
 
 
 def test_classes_are_counted_as_a_run_would_read_them() -> None:
@@ -157,8 +160,11 @@ def test_a_summary_in_a_result_reads_back_as_it_was(tmp_path: Path) -> None:
     assert type(found).from_json(json.loads(json.dumps(found.as_json()))) == found
 
 
-def test_tokens_are_those_of_the_model_and_none_is_cut(tiny_bert: Path) -> None:
-    measure = tokens_of(tiny_bert)
+@pytest.mark.parametrize("measure_of", [tokens_of, roughly_tokens_of])
+def test_tokens_are_those_of_the_model_and_none_is_cut(
+    tiny_bert: Path, measure_of: Callable[[Path], Measure]
+) -> None:
+    measure = measure_of(tiny_bert)
     assert measure.of([("a film",), ("a film", "a file"), (" ".join(["film"] * 300),)]) == [
         *(4, 7, 302)
     ]
@@ -185,4 +191,4 @@ def test_rows_are_read_once_and_kept_by_nobody() -> None:
             yield (Text(f"text {i}"),), "x"
 
     summarize("d", {"train": stream()})
-    assert most <= 2 * one_pass.BATCH
+    assert most <= 2 * BATCH

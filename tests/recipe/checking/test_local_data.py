@@ -49,6 +49,24 @@ def test_what_is_in_the_tables_that_are_read_is_told(folder: Path) -> None:
     assert summary.splits["train"].rows == (54 if summary.first_rows is None else 30)
 
 
+def test_lengths_are_in_tokens_if_the_first_model_of_the_steps_is_a_folder(
+    folder: Path, tiny_bert: Path
+) -> None:
+    calibrated = """
+        [data.docs]
+        source = "stdlib_docs"
+        [steps.int8]
+        run = "quantize"
+        method = "minmax"
+        model = "teacher"
+        calibration.data = "films"
+    """
+    for word, unit in (("bert", "words"), (str(tiny_bert), "tokens")):
+        settings = [f"steps.teacher.model={word!r}", 'steps.teacher.data="docs"']
+        [summary] = look_at_data(parse_recipe(RECIPE + calibrated, settings), folder)
+        assert summary.unit == unit
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [

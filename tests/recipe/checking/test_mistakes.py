@@ -22,9 +22,14 @@ class Two(Config):
     depth: int = 1
 
 
+Share = Annotated[float, Field(le=1)]
+
+
 class Whole(Config):
     either: int | str = 1
     rows: tuple[int, ...] | tuple[float, ...] = ()
+    listed: tuple[int, ...] | str = ()
+    named: Share | dict[str, Share] = 1.0
     told_apart: One | Two = Field(One(), discriminator="kind")
     many: tuple[Annotated[One | Two, Field(discriminator="kind")], ...] = ()
 
@@ -42,6 +47,13 @@ def test_every_complaint_of_a_plain_union_is_said() -> None:
 
 def test_the_same_complaint_is_said_once() -> None:
     assert found_in(rows="a") == [Mistake(("rows",), "should be a valid tuple, got 'a'")]
+
+
+def test_of_a_list_or_a_table_with_a_wrong_item_only_the_item_is_told() -> None:
+    told = "should be a valid integer, got 'a'"
+    assert found_in(listed=(1, "a")) == [Mistake(("listed", 1), told)]
+    told = "should be less than or equal to 1, got 2.0"
+    assert found_in(named={"a": 2.0}) == [Mistake(("named", "a"), told)]
 
 
 def test_a_long_value_is_cut() -> None:

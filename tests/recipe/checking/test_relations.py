@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -147,3 +148,22 @@ def test_flops_are_matched_with_another_train_step(word: str, said: str) -> None
 def test_steps_that_match_each_other_go_in_a_circle() -> None:
     text = RECIPE.replace("[steps.teacher]\n", '[steps.teacher]\nmatch_flops = "student"\n')
     assert "cycle" in mistakes_in(text)
+
+
+@pytest.mark.parametrize(
+    ("size", "field"),
+    [
+        ("hidden_size", "hidden_size"),
+        ("static_width", "hidden_size"),
+        ("intermediate_size", "intermediate_size"),
+        ("num_attention_heads", "num_attention_heads"),
+    ],
+)
+def test_a_size_above_that_of_the_model_is_refused(tiny_bert: Path, size: str, field: str) -> None:
+    most = json.loads((tiny_bert / "config.json").read_text())[field]
+    start = f'model = {{ from = "{tiny_bert}", {size} = {{}} }}'
+    text = RECIPE.replace('model = "demo:minilm-l6"', start)
+    assert parse_recipe(text.replace("{}", str(most)))
+    found = mistakes_in(text.replace("{}", str(most + 1)))
+    assert f"steps.teacher.model.{size} (line 8): is {most + 1}, and" in found
+    assert f"has {field} = {most}; set model.{size} = {most} or less" in found

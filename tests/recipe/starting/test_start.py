@@ -58,6 +58,8 @@ def test_every_task_and_size_is_a_recipe_that_passes_the_check(
     made = new_recipe(data, Wishes(task=task), size=size, model=str(tiny_bert), output=output)
     recipe = checked(made)
     assert recipe.name == "my_data"
+    assert f"wrote {output} (size {size})" in made.text()
+    assert f"will write to runs/{recipe.name} in" in made.text()
     assert made.next == [f"attar {verb} {output}" for verb in ("check", "plan", "run")]
     [table] = recipe.data.values()
     assert table.kind.name == {

@@ -1,7 +1,7 @@
 """Summarize rows in one pass, with memory independent of their number.
 
     classes      counted up to MAX_CLASSES different labels; a column with more holds no classes
-    lengths      of at most MAX_LENGTHS rows, evenly spread
+    lengths      of evenly spread rows (`lengths`)
     repeated     by 64-bit hashes. When there are more than MAX_HASHES, only hashes that end in a
                  zero bit are kept, then in two, …: equal texts have equal hashes, so a count among
                  the 1 in 2^k that is kept, times 2^k, is an unbiased estimate
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice, repeat
 from pathlib import Path
@@ -21,7 +21,9 @@ from typing import Any
 
 from attar.data.config import FilesData
 from attar.data.files import find_columns, marked_records_of, text_hash
-from attar.data.look.summary import DataSummary, Lengths, SplitSummary, notes_between
+from attar.data.look.broken_texts import BrokenTexts
+from attar.data.look.lengths import WORDS, Measure, Measured
+from attar.data.look.summary import DataSummary, SplitSummary, notes_between
 from attar.data.reading.byte_lines import Unreadable
 from attar.data.reading.labels import (
     MAX_CLASSES,
@@ -38,50 +40,10 @@ from attar.data.reading.rows import Columns, read_row
 from attar.data.tables import UNLABELLED, UNLABELLED_SPLIT, TextData
 from attar.tasks.table import Gold
 
-MAX_LENGTHS = 8192
 MAX_HASHES = 2**17
 MAX_REASONS = 20
 FIRST_CHARACTERS = 2**21
 """Maximum number of characters to read of each split if only the first rows are looked at."""
-BATCH = 256
-"""Number of rows measured together, so that a tokenizer can use all cores."""
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A measure of the length of a row."""
-
-    unit: str
-    of: Callable[[Sequence[tuple[str, ...]]], Sequence[int]]
-    """Rows → the length of each."""
-
-
-def _words(rows: Sequence[tuple[str, ...]]) -> list[int]:
-    return [sum(len(text.split()) for text in row) for row in rows]
-
-
-WORDS = Measure("words", _words)
-"""Used if there is no tokenizer."""
-
-
-def tokens_of(folder: Path) -> Measure:
-    """Length in tokens of a model's tokenizer, including special tokens.
-
-    Raises:
-        ModelError: the folder has no usable tokenizer.
-    """
-    from attar.special_tokens import open_tokenizer
-
-    tokenizer = open_tokenizer(folder)
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-
-    def count(rows: Sequence[tuple[str, ...]]) -> list[int]:
-        inputs = [row[0] if len(row) == 1 else row for row in rows]
-        return [len(found.ids) for found in tokenizer.encode_batch_fast(inputs)]
-
-    return Measure("tokens", count)
-
 
 Label = str | float | tuple[str, ...] | None
 """A class, a number, any of several classes, or None for a row without a label."""
@@ -126,36 +88,6 @@ class _Seen:
         known = self.splits.get(other, {})
         rows = self.splits.get(split, {}).items()
         return sum(entry[0] for key, entry in rows if key in known) << self.level
-
-
-class _Lengths:
-    """Lengths of every 2^k-th row, with k chosen so that at most MAX_LENGTHS are kept."""
-
-    def __init__(self, measure: Measure) -> None:
-        self._measure, self._every, self._row = measure, 1, 0
-        self._waiting: list[tuple[str, ...]] = []
-        self._found: list[int] = []
-
-    def add(self, texts: tuple[str, ...]) -> None:
-        if self._row % self._every == 0:
-            self._waiting.append(texts)
-        self._row += 1
-        if len(self._waiting) == BATCH:
-            self._flush()
-
-    def _flush(self) -> None:
-        self._found += self._measure.of(self._waiting) if self._waiting else []
-        self._waiting = []
-        if len(self._found) >= MAX_LENGTHS:
-            self._found, self._every = self._found[::2], 2 * self._every
-
-    def result(self) -> Lengths | None:
-        self._flush()
-        found = sorted(self._found)
-        if not found:
-            return None
-        at = (len(found) - 1) / 100
-        return Lengths(p50=found[round(50 * at)], p95=found[round(95 * at)], longest=found[-1])
 
 
 class _Labels:
@@ -203,8 +135,8 @@ def summarize(
         is_labelled: False: rows are not expected to have labels.
         first_rows: the maximum number of rows per split, if only the first ones are given.
     """
-    seen = _Seen()
-    found = {split: _summary(split, rows, measure, seen) for split, rows in splits.items()}
+    seen, broken = _Seen(), BrokenTexts()
+    found = {split: _summary(split, rows, measure, seen, broken) for split, rows in splits.items()}
     found = {
         split: replace(
             summary,
@@ -225,12 +157,15 @@ def summarize(
         notes=(
             *label_notes(Counter(classes), column or "", whole=first_rows is None),
             *notes_between(found),
+            *broken.notes(),
         ),
     )
 
 
-def _summary(split: str, rows: Iterable[Row], measure: Measure, seen: _Seen) -> SplitSummary:
-    lengths, labels, reasons, num_rows = _Lengths(measure), _Labels(), Counter[str](), 0
+def _summary(
+    split: str, rows: Iterable[Row], measure: Measure, seen: _Seen, broken: BrokenTexts
+) -> SplitSummary:
+    lengths, labels, reasons, num_rows = Measured(measure), _Labels(), Counter[str](), 0
     for row in rows:
         if isinstance(row, Unreadable):
             known = row.reason in reasons or len(reasons) < MAX_REASONS
@@ -241,6 +176,7 @@ def _summary(split: str, rows: Iterable[Row], measure: Measure, seen: _Seen) -> 
         labels.add(label)
         lengths.add(texts)
         seen.add(split, texts, label)
+        broken.add(texts)
     classes = one_kind(labels.counts)
     return SplitSummary(
         rows=num_rows,

@@ -102,16 +102,23 @@ def demo_folder(word: str) -> Path:
     return _checked_folder(demo)
 
 
-def demo_config(word: str) -> dict[str, Any]:
-    """The `config.json` of an installed demo model, without reading its weights; empty: the package
-    is not installed, or its weights are in a format without a config."""
+def demo_files(word: str) -> Path | None:
+    """The folder of an installed demo model, without reading its weights; None: the package is not
+    installed."""
     demo = demo_model(word)
     try:
         distribution = importlib.metadata.distribution(demo.distribution)
     except importlib.metadata.PackageNotFoundError:
-        return {}
-    file = Path(str(distribution.locate_file(demo.weights))).with_name("config.json")
-    return read_json(file) if file.is_file() else {}
+        return None
+    return Path(str(distribution.locate_file(demo.weights))).parent
+
+
+def demo_config(word: str) -> dict[str, Any]:
+    """The `config.json` of an installed demo model; empty: the package is not installed, or its
+    weights are in a format without a config."""
+    folder = demo_files(word)
+    is_there = folder is not None and (folder / "config.json").is_file()
+    return read_json(folder / "config.json") if is_there else {}
 
 
 @cache

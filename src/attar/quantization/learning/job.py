@@ -17,7 +17,6 @@ from transformers import PreTrainedModel
 
 from attar.data.load import data_of
 from attar.data.tables import UNLABELLED, TextData
-from attar.errors import UsageError
 from attar.losses.config import VectorMse
 from attar.losses.total import TotalLoss
 from attar.models.load import LoadedModel, check_length
@@ -38,11 +37,6 @@ def check_qat(config: QatStep, loaded: LoadedModel, context: StepContext) -> Non
     Raises: as `qat_job`, except for missing embeddings, which would require reading every text.
     """
     data, task = _data_and_task(config, loaded.task, context)
-    if task.kind.embeds and not config.distil:
-        raise UsageError(
-            f"{context.name}: an embedding model is always distilled from the float model; remove "
-            "distil = false"
-        )
     check_length(loaded.model.config, task.max_length, f"{context.name}: the model", made_for=True)
     for name, labelled in _splits(config, task):
         some_rows(data, name, context.name, labelled=labelled)

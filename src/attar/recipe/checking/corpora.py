@@ -24,6 +24,7 @@ from attar.models.sources.references import DEMO_PREFIX, PROXY_FILE, find_model_
 from attar.recipe.checking.mistakes import Mistake
 from attar.recipe.checking.references import published_folder
 from attar.recipe.checking.relations import ModelFamilies
+from attar.recipe.checking.tasks_of_steps import kind_of_model
 from attar.recipe.schema import Recipe
 from attar.recipe.steps import as_table
 from attar.selection.config import ProxyStep, ScoreStep, SelectStep, TokenizeStep
@@ -62,11 +63,7 @@ def check_corpora(recipe: Recipe, recipe_folder: Path) -> list[Mistake]:
 
 def _other_objective(recipe: Recipe, word: str) -> str | None:
     """Why a model trained by this recipe is not a language model; None if it is, or if unknown."""
-    train = recipe.steps.get(word)
-    if not isinstance(train, TrainStep):
-        return None
-    known = getattr(recipe.data.get(train.data_name), "kind", None)
-    kind = KINDS[train.objective] if train.objective else known
+    kind = kind_of_model(recipe, word)
     if kind is None or kind.name == CAUSAL_LM.name:
         return None
     return (

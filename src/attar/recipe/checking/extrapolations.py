@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from attar.evaluation.config import LEAST_POINTS, ExtrapolateStep
 from attar.numerics.metric_names import LANGUAGE
 from attar.recipe.checking.mistakes import Mistake
+from attar.recipe.checking.tasks_of_steps import kind_of_model
 from attar.recipe.schema import Recipe
-from attar.tasks.table import KINDS
 from attar.training.config import TrainStep
 
 
@@ -44,8 +44,7 @@ def _words(step: ExtrapolateStep) -> Iterator[tuple[tuple[int, ...], str]]:
 
 def _problem(recipe: Recipe, word: str, train: TrainStep, step: ExtrapolateStep) -> str | None:
     """Why the history of a train step is not sufficient; None if it is."""
-    known = getattr(recipe.data.get(train.data_name), "kind", None)
-    kind = KINDS[train.objective] if train.objective else known
+    kind = kind_of_model(recipe, word)
     if kind is not None and LANGUAGE[0] not in kind.metrics:
         return (
             f"step {word!r} is trained for {kind.name}; only the nll of causal language models is "

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from attar.data.config import CorpusData
 from attar.distillation.config import AugmentStep
 from attar.recipe.checking.mistakes import Mistake
+from attar.recipe.checking.tasks_of_steps import has_chunks, kind_of_data
 from attar.recipe.keys import step_seed
 from attar.recipe.schema import Recipe
-from attar.selection.config import SelectStep, TokenizeStep
 from attar.tasks.table import KINDS
 from attar.training.cache_config import CacheStep, Sparse, unkept
 from attar.training.config import Retokenized, TrainStep
@@ -37,7 +36,7 @@ def check_lessons(recipe: Recipe) -> list[Mistake]:
         mistake
         for name, step in recipe.steps.items()
         if isinstance(step, TrainStep | CacheStep)
-        for check in (_of_distribution, _of_cache, _of_labels)
+        for check in (_of_distribution, _of_cache, _of_labels, _of_chunks)
         for mistake in check(recipe, name, step)
     ]
 
@@ -48,9 +47,30 @@ def _of_objectives(recipe: Recipe) -> list[Mistake]:
         Mistake(("steps", name, "data"), problem)
         for name, step in recipe.steps.items()
         if isinstance(step, TrainStep | AugmentStep)
-        and (kind := getattr(recipe.data.get(_data_of(step)), "kind", None)) is not None
+        and (kind := kind_of_data(recipe, _data_of(step))) is not None
         and (problem := step.misfit(kind, _data_of(step)))
     ]
+
+
+def _of_chunks(recipe: Recipe, name: str, step: TrainStep | CacheStep) -> Iterator[Mistake]:
+    """Settings of corpora, where the data is a table of texts."""
+    word = _data_of(step)
+    kind = getattr(recipe.data.get(word), "kind", None)
+    if not isinstance(step, TrainStep) or kind is None or has_chunks(recipe, word):
+        return
+    asked = KINDS[step.objective or kind.name]
+    if step.order == "corpus" and not asked.hides:
+        yield Mistake(
+            ("steps", name, "order"),
+            f'"corpus" is the order of a corpus\'s chunks, and data {word!r} has none; leave order '
+            "out",
+        )
+    if isinstance(step.data, Retokenized):
+        yield Mistake(
+            ("steps", name, "data"),
+            f"{word!r} is neither a corpus nor a selection, so its texts always use the model's "
+            f"tokenizer; write data = {word!r}",
+        )
 
 
 def _of_labels(recipe: Recipe, name: str, step: TrainStep | CacheStep) -> Iterator[Mistake]:
@@ -70,11 +90,11 @@ def _of_labels(recipe: Recipe, name: str, step: TrainStep | CacheStep) -> Iterat
 
 def _of_distribution(recipe: Recipe, name: str, step: TrainStep | CacheStep) -> Iterator[Mistake]:
     """Sparse distributions over a vocabulary, where outputs have none."""
-    kind = getattr(recipe.data.get(_data_of(step)), "kind", None)
+    kind = kind_of_data(recipe, _data_of(step))
     asked = KINDS[step.objective] if step.objective else kind
     if not isinstance(step, CacheStep) or asked is None:
         return
-    if step.objective is None and (problem := unkept(asked)):
+    if step.objective is None and (problem := unkept(asked, logits=step.logits)):
         yield Mistake(("steps", name, "data"), problem)
     if problem := step.misfit(predicts_words=asked.predicts_words):
         yield Mistake(("steps", name, "distribution"), problem)
@@ -82,15 +102,8 @@ def _of_distribution(recipe: Recipe, name: str, step: TrainStep | CacheStep) -> 
 
 def _sparse(recipe: Recipe, step: CacheStep) -> Sparse | None:
     """How a cache stores predictions, as far as the objective of the data is known."""
-    kind = getattr(recipe.data.get(step.data), "kind", None)
-    is_running = kind is not None and kind.is_running
-    return step.sparse(is_running=is_running or _has_chunks(recipe, step.data))
-
-
-def _has_chunks(recipe: Recipe, data: str) -> bool:
-    """Whether data is a corpus or a selection."""
-    found = recipe.steps.get(data) or recipe.data.get(data)
-    return isinstance(found, TokenizeStep | SelectStep | CorpusData)
+    kind = kind_of_data(recipe, step.data)
+    return step.sparse(is_running=kind is not None and kind.is_running)
 
 
 def _of_cache(recipe: Recipe, name: str, step: TrainStep | CacheStep) -> Iterator[Mistake]:
@@ -99,7 +112,7 @@ def _of_cache(recipe: Recipe, name: str, step: TrainStep | CacheStep) -> Iterato
     cache = recipe.steps.get(step.teacher or "")
     if not isinstance(cache, CacheStep):
         return
-    is_by_chunk = all(_has_chunks(recipe, _data_of(each)) for each in (step, cache))
+    is_by_chunk = all(has_chunks(recipe, _data_of(each)) for each in (step, cache))
     if is_by_chunk and isinstance(step.data, Retokenized):
         yield Mistake(
             ("steps", name, "data"),

@@ -9,7 +9,7 @@ For model folders, only cheap checks are made: the files, the headers of the wei
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from attar.data.config import FilesData
 from attar.data.look.summary import DataSummary
 from attar.errors import AttarError, DataError, RecipeError
 from attar.models.config import ChangedModel, FromConfig, written_config
-from attar.models.sources.demo import PREFIX, demo_config
+from attar.models.sources.demo import PREFIX, demo_config, demo_files
 from attar.models.sources.references import find_model_folder, require_readable
 from attar.models.sources.safe_files import read_config
 from attar.models.structure.families import FAMILIES
@@ -28,6 +28,10 @@ from attar.recipe.steps import kind_of, run_of
 SMALL_BYTES = 2**20
 """Maximum size of all files of a table, so that a check takes less than half a second."""
 FIRST_ROWS = 1000
+MOST_TOKENIZER_BYTES = 2**20
+"""With a larger tokenizer, lengths are in words; the file of 30,000 word pieces has 0.7 MB."""
+MOST_CHARACTERS = 2**18
+"""Maximum number of characters to tokenize of each split, for the same reason."""
 
 
 def look_at_data(recipe: Recipe, recipe_folder: Path) -> list[DataSummary]:
@@ -36,33 +40,39 @@ def look_at_data(recipe: Recipe, recipe_folder: Path) -> list[DataSummary]:
     Raises:
         DataError: a column is missing, a file is damaged, or too many rows cannot be used.
     """
-    readers: dict[str, set[str]] = {}
-    for step in recipe.steps.values():
+    readers: dict[str, list[str]] = {}
+    for name, step in recipe.steps.items():
         for reference in kind_of(step).data_in(step):
-            readers.setdefault(reference.word, set()).add(run_of(step))
-    tables = ((name, recipe.data.get(name)) for name in readers)
+            readers.setdefault(reference.word, []).append(name)
     return [
-        _look_at(table, recipe_folder, name, texts_only=readers[name] == {"tokenize"})
-        for name, table in tables
-        if isinstance(table, FilesData)
+        _look_at(table, recipe, recipe_folder, name, steps)
+        for name, steps in readers.items()
+        if isinstance(table := recipe.data.get(name), FilesData)
     ]
 
 
-def _look_at(table: FilesData, recipe_folder: Path, name: str, *, texts_only: bool) -> DataSummary:
+def _look_at(
+    table: FilesData, recipe: Recipe, recipe_folder: Path, name: str, readers: Sequence[str]
+) -> DataSummary:
+    """The summary of a table that some steps read."""
     from attar.data.files import load_files
+    from attar.data.look.lengths import roughly_tokens_of
     from attar.data.look.one_pass import summary_of, summary_of_files
     from attar.data.reading.locate import own_files
 
     config = table
-    if texts_only:
+    if all(run_of(recipe.steps[reader]) == "tokenize" for reader in readers):
         from attar.data.documents import without_answers
 
         config = without_answers(table, recipe_folder)
         assert isinstance(config, FilesData), "files stay files"
+    folders = (_tokenizer_folder(reader, recipe, recipe_folder) for reader in readers)
+    folder = None if config.kind.is_running else next(filter(None, folders), None)
+    measure = roughly_tokens_of(folder, MOST_TOKENIZER_BYTES, MOST_CHARACTERS)
     files = [file for split in own_files(config, recipe_folder).values() for file in split]
     if sum(file.stat().st_size for file in files) <= SMALL_BYTES:
-        return summary_of(load_files(config, recipe_folder, name))
-    found = summary_of_files(config, recipe_folder, name, first_rows=FIRST_ROWS)
+        return summary_of(load_files(config, recipe_folder, name), measure)
+    found = summary_of_files(config, recipe_folder, name, measure, first_rows=FIRST_ROWS)
     for split, summary in found.splits.items():
         if not summary.rows:
             reasons = ", ".join(f"{n:,} × {why}" for why, n in summary.set_aside.items())
@@ -72,6 +82,23 @@ def _look_at(table: FilesData, recipe_folder: Path, name: str, *, texts_only: bo
                 "text = and label ="
             )
     return found
+
+
+def _tokenizer_folder(word: str, recipe: Recipe, recipe_folder: Path) -> Path | None:
+    """The folder with the tokenizer of a step or a model; None: it is not on this machine yet."""
+    while word in recipe.steps:
+        step = recipe.steps[word]
+        models = [reference.word for reference in kind_of(step).models_in(step)]
+        if not models:
+            return None
+        word = models[0]
+    return demo_files(word) if word.startswith(PREFIX) else _folder_of(word, recipe_folder)
+
+
+def _folder_of(word: str, recipe_folder: Path) -> Path | None:
+    """The model folder that a word names; None: there is none."""
+    folder = recipe_folder / os.path.expanduser(word)  # noqa: PTH111 - unknown users stay words
+    return find_model_folder(folder) if folder.is_dir() else None
 
 
 Blocks = Mapping[str, int]
@@ -91,10 +118,9 @@ def require_models(recipe: Recipe, recipe_folder: Path) -> None:
             word, wanted = reference.word, reference.wanted
             if word in recipe.steps or word.startswith(PREFIX) or wanted.steps_only:
                 continue
-            folder = recipe_folder / os.path.expanduser(word)  # noqa: PTH111 - unknown users stay
-            if folder.is_dir():
+            if (folder := _folder_of(word, recipe_folder)) is not None:
                 require_readable(
-                    find_model_folder(folder),
+                    folder,
                     weights=not wanted.tokenizer_only,
                     tokenizer=bool(kind.data_in(step)),
                 )
@@ -131,9 +157,9 @@ def _blocks_of(word: str, recipe: Recipe, recipe_folder: Path) -> Blocks:
 def _config_of(word: str, recipe_folder: Path) -> Mapping[str, Any]:
     if word.startswith(PREFIX):
         return demo_config(word)
-    folder = recipe_folder / os.path.expanduser(word)  # noqa: PTH111 - unknown users stay words
+    folder = _folder_of(word, recipe_folder)
     try:
-        return read_config(find_model_folder(folder)) if folder.is_dir() else {}
+        return {} if folder is None else read_config(folder)
     except AttarError:
         return {}
 

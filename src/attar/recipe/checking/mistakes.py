@@ -44,8 +44,8 @@ class Spot:
 
     place: Place
     owner: type[BaseModel] | None
-    is_choice: bool
-    """Whether the place is a plain union, so that several members report errors for one value."""
+    choice: Place | None = None
+    """The place of a plain union, of which every member reports its errors for one value."""
 
 
 NearName = Callable[..., str]
@@ -80,10 +80,15 @@ def listed(names: Iterable[str]) -> str:
 
 
 def explain(error: ValidationError, root: type[BaseModel]) -> list[Mistake]:
-    """Convert every error to a mistake; errors of one plain union are merged."""
+    """Convert every error to a mistake. Those of one plain union are merged, or, if one member
+    reports an item inside the value, only those about items are kept: the value has its form."""
+    details = error.errors(include_url=False)
+    spots = [_told_apart(detail, locate(root, detail["loc"])) for detail in details]
+    of_items = {spot.choice for spot in spots if spot.place != spot.choice}
     found: dict[Place, list[str]] = {}
-    for detail in error.errors(include_url=False):
-        spot = _told_apart(detail, locate(root, detail["loc"]))
+    for detail, spot in zip(details, spots, strict=True):
+        if spot.place == spot.choice and spot.choice in of_items:
+            continue
         texts = found.setdefault(spot.place, [])
         text = _sentence(detail, spot) if len(found) <= MAX_MISTAKES else ""
         if text not in texts:
@@ -156,10 +161,12 @@ def locate(root: type[BaseModel], loc: Sequence[str | int]) -> Spot:
     place: list[str | int] = []
     here: Any = root
     owner: type[BaseModel] | None = None
-    for part in loc:
+    for number, part in enumerate(loc):
         here, is_tagged, is_choice = _unwrapped(here, part)
         if is_choice:
-            return Spot(tuple(place), owner, is_choice=True)
+            steps = zip(loc[number:], loc[number + 1 :], strict=False)
+            items = (at for of, at in steps if isinstance(at, int) or str(of).startswith("dict["))
+            return Spot((*place, *items), owner, choice=tuple(place))
         if is_tagged:
             continue
         if part == "[key]":
@@ -170,7 +177,7 @@ def locate(root: type[BaseModel], loc: Sequence[str | int]) -> Spot:
             here = _field_type(here, str(part))
         else:
             here = _item_type(here)
-    return Spot(tuple(place), owner, is_choice=False)
+    return Spot(tuple(place), owner)
 
 
 def _unwrapped(annotation: Any, part: str | int) -> tuple[Any, bool, bool]:

@@ -7,7 +7,7 @@ an invalid reference elsewhere.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +15,7 @@ from attar.artifacts import read_result
 from attar.data.corpus.config import CORPUS_MAKERS
 from attar.errors import AttarError
 from attar.models.config import written_config
+from attar.models.sources.demo import PREFIX, demo_config, demo_model
 from attar.models.sources.references import find_model_folder
 from attar.models.sources.safe_files import CONFIG_FILE, read_config
 from attar.models.structure.families import FAMILIES, positions_of, without_views
@@ -28,6 +29,12 @@ from attar.tasks.table import KINDS
 Tables = Mapping[str, Mapping[str, Any]]
 ROW_MAKERS = tuple(run for run, kind in STEPS.items() if kind.rows)
 """Kinds of steps that can be used as data."""
+AT_MOST = {
+    **dict.fromkeys(("embedding.width", "model.static_width", "model.hidden_size"), "hidden_size"),
+    "model.intermediate_size": "intermediate_size",
+    "model.num_attention_heads": "num_attention_heads",
+}
+"""Setting of a step → field of its model's config that it may not exceed."""
 SLIP = 0.8
 """Minimum similarity to a step's name for a model name to count as a typo: "studnt" (0.92) and
 "corpsu" (0.83) do, the hub's "roberta-base" with a step "roberta" (0.74) does not."""
@@ -62,6 +69,8 @@ def check_relations(content: Mapping[str, Any], recipe_folder: Path) -> list[Mis
                 for setting in kind.length:
                     if too_long := _length_problem(reference.word, step, setting, families):
                         mistakes.append(Mistake(_place(name, setting), too_long))
+                if reference.place in ("model", "model.from"):
+                    mistakes += _too_wide(reference.word, name, step, families)
             if problem:
                 mistakes.append(Mistake(_place(name, reference.place), problem))
             elif reference.word in steps:
@@ -115,7 +124,7 @@ def _model_problem(
         return _base_problem(word, steps, data) if wanted.answers else None
     if wanted.steps_only:
         return _published_problem(word, wanted.makers, recipe_folder, near_step)
-    if word.startswith("demo:"):
+    if word.startswith(PREFIX):
         named = (str(each.get("objective")) for each in data.values())
         embeds = any(KINDS[name].embeds for name in named if name in KINDS)
         return _demo_problem(word, wanted.needs_task, embeds=embeds)
@@ -176,6 +185,19 @@ def _length_problem(
     return f"is {length}, and {word!r} has {longest} positions; set {setting} = {longest} or less"
 
 
+def _too_wide(
+    word: str, name: str, step: Mapping[str, Any], families: ModelFamilies
+) -> Iterator[Mistake]:
+    """Sizes above those of the model that a step starts from."""
+    config = table_of(families.config_of(word))
+    for setting, field in AT_MOST.items():
+        table, _, last = setting.partition(".")
+        size, most = table_of(step.get(table)).get(last), config.get(field)
+        if isinstance(size, int) and isinstance(most, int) and size > most:
+            text = f"is {size}, and {word!r} has {field} = {most}; set {setting} = {most} or less"
+            yield Mistake(_place(name, setting), text)
+
+
 def _data_problem(word: str, steps: Tables, near_data: NearName, known: list[str]) -> str:
     if word in steps:
         run, fit = steps[word].get("run"), " or ".join(map(repr, ROW_MAKERS))
@@ -209,8 +231,6 @@ def _demo_problem(word: str, needs_task: bool, *, embeds: bool) -> str | None:
     Args:
         embeds: whether the recipe has data for embedding models.
     """
-    from attar.models.sources.demo import demo_model
-
     try:
         demo = demo_model(word)
     except AttarError as error:
@@ -273,10 +293,12 @@ class ModelFamilies:
         return found
 
     def _in_folder(self, word: str) -> Mapping[str, Any] | None:
-        if word in self._steps or word.startswith("demo:"):
+        if word in self._steps:
             return None
         base = self._recipe_folder / os.path.expanduser(word)  # noqa: PTH111 - unknown users stay
         try:
+            if word.startswith(PREFIX):
+                return demo_config(word) or None
             folder = find_model_folder(base)
             return read_config(folder) if (folder / CONFIG_FILE).is_file() else None
         except (AttarError, OSError, ValueError):

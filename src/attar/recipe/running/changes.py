@@ -19,8 +19,13 @@ from attar.recipe.steps import STEPS, StepKind, kind_of
 
 NOT_RECORDED = "its inputs are not recorded (made by an earlier version of attar)"
 
-THE_REST = "the rest of the recipe"
+THE_REST = "another part of the recipe has changed"
 """The additional content of a report's key."""
+
+
+def input_changed(name: str) -> str:
+    """What is said of a step whose input is made again."""
+    return f"its input {name!r} has changed"
 
 
 def changes_of(
@@ -44,18 +49,18 @@ def changes_of(
         old, new = (table_of(made.get("models")).get(reference.place) for made in (before, after))
         if old != new:
             is_step = reference.word in recipe.steps
-            what = "its input" if is_step else "the files of model"
-            found.append(f"{what} {reference.word!r}{'' if is_step else f' ({old} → {new})'}")
+            files = f"the files of model {reference.word!r} ({old} → {new})"
+            found.append(input_changed(reference.word) if is_step else files)
     for reference in kind.data_in(step):
         keys = [table_of(made.get("data")).get(reference.place) for made in (before, after)]
         if isinstance(keys[1], str):  # the key of the step that makes these rows
-            found += [f"its input {reference.word!r}"] if keys[0] != keys[1] else []
+            found += [input_changed(reference.word)] if keys[0] != keys[1] else []
             continue
         old, new = (_data(made, reference.place) for made in (before, after))
         found += table_changes(old[0], new[0], f"data.{reference.word}.")
         if old[1] != new[1]:
             found.append(f"the content of data {reference.word!r} ({old[1]} → {new[1]})")
-    return found or [THE_REST]
+    return list(dict.fromkeys(found)) or [THE_REST]
 
 
 def recipe_changes(saved: Saved) -> list[str] | None:
@@ -76,6 +81,8 @@ def table_changes(before: Any, after: Any, prefix: str = "") -> list[str]:
     Example:
         >>> table_changes({"learning_rate": 1e-4, "seed": 0}, {"learning_rate": 3e-4, "seed": 0})
         ['learning_rate 0.0001 → 0.0003']
+        >>> table_changes({"epochs": 12.0}, {"epochs": 60.0})
+        ['epochs 12 → 60']
     """
     old, new = (flattened(dict(table_of(table))) for table in (before, after))
     names = [name for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name)]
@@ -83,6 +90,8 @@ def table_changes(before: Any, after: Any, prefix: str = "") -> list[str]:
 
 
 def _said(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # as in a recipe
     return "not set" if value is None else shown(value)
 
 

@@ -102,7 +102,8 @@ class Engine:
         """Set the number of threads and how they wait, before torch is loaded."""
         threads = prepare_torch()
         self.machine = {"cores": usable_cores(), "threads": str(threads)}
-        self.progress.say(f"cores: {usable_cores()}; threads {threads}")
+        slower = f"; {threads.reason}, so this run takes longer" if threads.is_crowded else ""
+        self.progress.say(f"cores: {usable_cores()}{slower}")
 
     def find_keys(self, fingerprints: Fingerprints | None) -> None:
         """Compute the key of every step; reads data and models outside the recipe."""

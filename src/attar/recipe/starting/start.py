@@ -14,7 +14,6 @@ import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,8 @@ from attar.artifacts import write_text
 from attar.data.config import FilesData
 from attar.data.files import HELD_OUT
 from attar.data.look.guesses import Guessed, TaskName, Wishes, guess
-from attar.data.look.one_pass import WORDS, Measure, summary_of_files, tokens_of
+from attar.data.look.lengths import Measure, roughly_tokens_of
+from attar.data.look.one_pass import summary_of_files
 from attar.data.look.summary import DataSummary, SplitSummary
 from attar.data.reading.labels import require_classes, shown
 from attar.data.reading.rows import advice_on
@@ -67,9 +67,7 @@ class Model:
     @property
     def measure(self) -> Measure:
         """Measure in tokens if the tokenizer is available, otherwise in words."""
-        if self.folder is None or find_spec("transformers") is None:
-            return WORDS
-        return tokens_of(self.folder)
+        return roughly_tokens_of(self.folder)
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -126,7 +124,8 @@ class NewRecipe:
         lines = [
             *said(self.guessed),
             *self.summary.lines(),
-            f"wrote {self.file}, size {self.size}; next:",
+            f"wrote {self.file} (size {self.size}); attar run will write to "
+            f"runs/{self.summary.name} in the folder where you start it; next:",
         ]
         return "\n".join([*map(for_terminal, lines), *map(for_terminal, steps)])
 

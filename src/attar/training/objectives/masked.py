@@ -77,7 +77,7 @@ class MaskedTokens(Hidden):
         drawn = self._drawn(rows)
         hidden = sum(int((labels != UNLABELLED).sum()) for _, labels in drawn)
         read = sum(len(ids) for ids, _ in drawn)
-        return {"prediction": max(hidden, 1), "labelled": max(hidden, 1), "encoder": read}
+        return {"prediction": hidden, "labelled": hidden, "encoder": read}
 
     def batch(
         self, rows: NDArray[np.int64], device: torch.device

@@ -71,12 +71,8 @@ class TaggedTexts:
     def counts(self, rows: np.ndarray) -> Counts:
         labelled = int((self._labels(rows) != UNLABELLED).sum())
         tokens = int(self.lengths[rows].sum())
-        counts = {
-            "prediction": labelled,
-            "labelled": labelled,
-            **dict.fromkeys(self.stacks, tokens),
-        }
-        return {unit: max(count, 1) for unit, count in counts.items()}
+        both = {"prediction": labelled, "labelled": labelled}
+        return both | dict.fromkeys(self.stacks, tokens)
 
     def batch(self, rows: np.ndarray, device: torch.device) -> tuple[dict[str, Tensor], Targets]:
         arrays = self.rows.windows.encoded.batch(rows)

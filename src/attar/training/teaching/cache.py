@@ -115,14 +115,8 @@ def _asked(config: CacheStep, context: StepContext, folder: Path) -> Asked:
     data = data_of(context, config.data)
     lesson = TrainStep(model=config.teacher, data=config.data, **config.model_dump(include=SHARED))
     task = task_for(lesson, data, config_of(read_config(folder), str(folder)), folder, context.name)
-    if problem := unkept(task.kind):
+    if problem := unkept(task.kind, logits=config.logits):
         raise UsageError(f"{context.name}: {problem}")
-    if task.kind.asks and config.logits:
-        raise UsageError(
-            f"{context.name}: predictions of {task.objective} have one column per token of a "
-            "window, and a cache stores predictions of one fixed width; name the teacher itself "
-            "in the train step, or set logits = false and distil from hidden states"
-        )
     needs = Needs(teacher_logits=config.logits, hidden=bool(config.hidden_states))
     teacher = load_live(folder, task, needs=needs, seed=context.seed)
     for note in teacher.loaded.notes:
