@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import torch
 
+from attar.losses.config import CrossEntropy
 from attar.losses.predictions import cross_entropy, squared_error
-from attar.losses.targets import count_units
+from attar.losses.targets import Outputs, Targets, count_units
+from attar.losses.term import Pair, StackShape
+from attar.losses.total import TotalLoss
 
 
 def test_cross_entropy_is_zero_where_the_gold_class_is_certain() -> None:
@@ -31,11 +34,19 @@ def test_a_score_that_is_missing_adds_nothing_and_sends_no_gradient() -> None:
     assert logits.grad is not None and logits.grad.tolist() == [[-4.0], [0.0]]
 
 
-def test_units_count_what_is_there_and_never_zero() -> None:
+def test_a_batch_without_a_label_has_no_loss() -> None:
+    shape = {"encoder": StackShape(num_blocks=2, hidden_size=8, heads=2, head_size=4)}
+    loss = TotalLoss([CrossEntropy()], "classification", Pair(shape, shape))
+    targets = Targets(torch.full((3,), -1), {"encoder": torch.ones(3, 2, dtype=torch.int64)})
+    counts = count_units(targets.labels, {"encoder": 6})
+    assert loss(Outputs(torch.randn(3, 2)), None, targets, counts).total == 0
+
+
+def test_units_count_what_is_there() -> None:
     tokens = {"encoder": 17}
     classes = count_units(torch.tensor([0, -1, 1]), tokens)
     assert classes == {"prediction": 3, "labelled": 2, "encoder": 17}
     words = count_units(torch.tensor([[0, -1, 1], [4, -1, -1]]), tokens)
     assert words == {"prediction": 3, "labelled": 3, "encoder": 17}
-    assert count_units(torch.tensor([-1]), tokens)["labelled"] == 1
+    assert count_units(torch.tensor([-1]), tokens)["labelled"] == 0
     assert count_units(torch.tensor([0.5, float("nan")]), tokens)["labelled"] == 1

@@ -96,7 +96,7 @@ def test_a_mistake_says_place_got_and_allowed(old: str, new: str, said: str) -> 
 
 
 def test_a_value_that_fits_none_of_several_forms_is_one_mistake() -> None:
-    [found] = mistakes_in(changed('source = "stdlib_docs"', 'source="files"\npath="x"\ntext=[1]'))
+    [found] = mistakes_in(changed('source = "stdlib_docs"', 'source="files"\npath="x"\ntext=1'))
     assert found.startswith("data.docs.text (line 7): ")
 
 

@@ -97,7 +97,10 @@ def explain(error: ValidationError, root: type[BaseModel]) -> list[Mistake]:
 
 
 def _told_apart(detail: ErrorDetails, spot: Spot) -> Spot:
-    """For errors of a discriminator, the place of the discriminator field."""
+    """For errors of a discriminator, the place of the discriminator field; for an item that a list
+    in a plain union lacks, that of the union."""
+    if detail["type"] == "missing" and spot.choice is not None:
+        return replace(spot, place=spot.choice)
     if detail["type"] != "union_tag_invalid":
         return spot
     return replace(spot, place=(*spot.place, _discriminator(detail.get("ctx", {}))))
