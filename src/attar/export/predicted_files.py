@@ -144,8 +144,9 @@ def predict_file(
                 f"{source}: none of its {total:,} rows can be used (the last one: "
                 f"{job.last_fault}); check the file, or name its text column with --text"
             )
-        is_timed = warm_at is not None and answered >= CHUNK_ROWS
-        rate = round(answered / (time.monotonic() - warm_at), 1) if is_timed else None
+        rate = None
+        if warm_at is not None and answered >= CHUNK_ROWS:
+            rate = round(answered / (time.monotonic() - warm_at), 1)
         job.join(total)
     seconds = time.monotonic() - began
     return Answered(str(target), total, job.cut, job.faulty, round(seconds, 2), rate)

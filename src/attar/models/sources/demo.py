@@ -117,8 +117,9 @@ def demo_config(word: str) -> dict[str, Any]:
     """The `config.json` of an installed demo model; empty: the package is not installed, or its
     weights are in a format without a config."""
     folder = demo_files(word)
-    is_there = folder is not None and (folder / "config.json").is_file()
-    return read_json(folder / "config.json") if is_there else {}
+    if folder is None or not (folder / "config.json").is_file():
+        return {}
+    return read_json(folder / "config.json")
 
 
 @cache
