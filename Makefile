@@ -43,10 +43,11 @@ style: $(STAMP)
 
 # a process a core, each with one thread; the tests of a file stay together and share what they made.
 # In the order of collection, which ends with the doctests: small files, so that no core waits long.
-# Types are checked beside them; both must pass.
+# Types are checked beside them; both must pass. Compiled files are kept whatever the environment says:
+# the tests start interpreters by the hundred.
 test: style
 	@$(BIN)/pyright > $(TYPES) & types=$$!; \
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder; \
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder; \
 	tests=$$?; wait $$types; types=$$?; echo "pyright: $$(tail -n 1 $(TYPES))"; \
 	[ $$types = 0 ] || cat $(TYPES); exit $$((tests + types))
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import os
 import pickle
 import random
 import subprocess
@@ -21,7 +22,6 @@ import psutil
 import pytest
 
 import attar
-import forked
 from attar.errors import UsageError
 from attar.export.deployed import Deployed
 from attar.models.deployed.runtimes import Runtime, open_runtime
@@ -215,7 +215,7 @@ def test_a_forked_process_is_told_to_load_the_folder_itself(
     """In a process of its own: this one has other threads, which a fork should not meet."""
     folder = deployments.export("int4" if form == "safetensors" else "int8", form)[0]
     code = (
-        "import os, threading, warnings\n"
+        "import os, sys, threading, warnings\n"
         "import attar\n"
         f"model = attar.load({str(folder)!r}, threads=1)\n"
         "expected = model.predict(['a good movie'])[0].scores\n"
@@ -236,7 +236,9 @@ def test_a_forked_process_is_told_to_load_the_folder_itself(
         "    assert os.waitpid(child, 0)[1] == 0\n"
         "os._exit(0)\n"
     )
-    forked.said("-c", code, timeout=DEADLINE_S)
+    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false"}
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, check=True, timeout=DEADLINE_S, env=environment)
 
 
 def test_torch_refuses_several_threads_in_a_forked_process(deployments: Deployments) -> None:
