@@ -11,12 +11,7 @@ import torch
 
 import tiny
 from attar.scoring.continuations import Continuation
-from attar.scoring.shared_prefixes import (
-    PASS,
-    _cheapest_split,
-    likelihoods,
-    shares_prefixes,
-)
+from attar.scoring.shared_prefixes import PASS, _batches, _Row, likelihoods, shares_prefixes
 
 
 def mamba() -> Any:
@@ -97,61 +92,83 @@ def test_likelihoods_are_those_of_texts_read_alone(family: str, batch_tokens: in
     assert found.is_greedy.tolist() == greedy.tolist() and greedy.any() and not greedy.all()
 
 
-def test_models_that_keep_no_keys_and_values_read_whole_texts() -> None:
-    assert shares_prefixes(model_of("llama"))
-    assert not shares_prefixes(mamba())
+def test_a_model_that_keeps_a_state_reads_whole_texts() -> None:
+    requests = [Continuation((3, 4), (4,)), Continuation((3, 4, 5), (5,))]
+    assert shares_prefixes(model_of("llama"), requests)
+    assert not shares_prefixes(mamba(), requests)
+
+
+def test_a_text_longer_than_a_window_is_read_alone() -> None:
+    """A row has one mask for all layers, also for those that see a window only."""
+    model = model_of("gemma2")
+    window = model.config.sliding_window = 16
+    context = tuple(3 + i % 40 for i in range(window))
+    for length, shares in ((window - 1, True), (window, False)):
+        answers = [Continuation((*context[:length], last), (7,)) for last in (5, 6)]
+        assert shares_prefixes(model, answers) is shares
+        found = likelihoods(model, answers, [[0, 1]], batch_tokens=4096)
+        assert found.log_p == pytest.approx(one_by_one(model, answers)[0], abs=1e-5, rel=1e-6)
 
 
 def test_what_a_group_shares_is_read_once() -> None:
     model = model_of("llama")
+    context = tuple(range(3, 23))
+    answers = [(30,), (31, 32), (33, 34)]
+    requests = [Continuation((*context, *answer[:-1]), answer) for answer in answers]
+    groups = [[0, 1, 2]]
+    likelihoods(model, requests, groups, batch_tokens=4096)  # tries head and rows
     tokens: list[int] = []
     model.model.embed_tokens.register_forward_hook(
         lambda _, given, __: tokens.append(given[0].numel())
     )
-    assert shares_prefixes(model)
+    likelihoods(model, requests, groups, batch_tokens=4096)
+    assert tokens == [20 + 2]
     tokens.clear()
-    context = tuple(range(3, 23))
-    answers = [(30,), (31, 32), (33, 34)]
-    requests = [Continuation((*context, *answer[:-1]), answer) for answer in answers]
-    likelihoods(model, requests, [[0, 1, 2]], batch_tokens=4096)
-    assert tokens[-2:] == [20, 2]  # before them, a trial of the head
+    likelihoods(model, requests, groups, batch_tokens=21)
+    assert sorted(tokens) == [21, 21], "a longer group is divided"
+
+
+def batched(lengths: list[int], batch_tokens: int) -> list[list[int]]:
+    rows = [_Row((i,), length, (), length) for i, length in enumerate(lengths)]
+    return [[row.length for row in batch] for batch in _batches(rows, batch_tokens)]
 
 
 @pytest.mark.parametrize(
     ("lengths", "batches"),
     [
-        ([20] * 8, [[20] * 8]),
-        ([20, *[9] * 7], [[20], [9] * 7]),  # 77 tokens of padding cost more than a pass
-        ([20, *[11] * 7], [[20, *[11] * 7]]),  # 63 do not
-        ([1, 40, 2, 39], [[40, 39], [2, 1]]),
+        ([20] * 8, [[20] * 5, [20] * 3]),
+        ([20, *[9] * 3], [[20], [9] * 3]),  # 33 tokens of padding cost more than a pass
+        ([20, *[10] * 3], [[20, *[10] * 3]]),  # 30 do not
+        ([200, 1], [[200], [1]]),
         ([], []),
     ],
 )
-def test_rests_are_split_where_padding_costs_more_than_another_pass(
+def test_rows_are_divided_where_padding_costs_more_than_another_pass(
     lengths: list[int], batches: list[list[int]]
 ) -> None:
-    found = _cheapest_split(range(len(lengths)), lengths.__getitem__)
-    assert [[lengths[i] for i in batch] for batch in found] == batches
+    assert PASS == 32
+    assert sorted(batched(lengths, 100), reverse=True) == sorted(batches, reverse=True)
 
 
-def test_the_split_is_the_cheapest_of_all() -> None:
+def test_the_division_is_the_cheapest_of_all() -> None:
     draw = random.Random(0)
     for _ in range(50):
         lengths = sorted((draw.randint(1, 90) for _ in range(draw.randint(1, 7))), reverse=True)
+        most = draw.randint(90, 400)
 
-        def cost(batches: list[list[int]]) -> int:
-            return sum(len(batch) * max(batch) + PASS for batch in batches)
+        def cost(batches: list[list[int]], most: int = most) -> float:
+            tokens = [len(batch) * max(batch) for batch in batches]
+            return sum(tokens) + PASS * len(tokens) if max(tokens) <= most else float("inf")
 
-        def splits(left: list[int]) -> list[list[list[int]]]:
+        def divisions(left: list[int]) -> list[list[list[int]]]:
             return (
                 [[]]
                 if not left
                 else [
                     [left[:k], *others]
                     for k in range(1, len(left) + 1)
-                    for others in splits(left[k:])
+                    for others in divisions(left[k:])
                 ]
             )
 
-        found = _cheapest_split(range(len(lengths)), lengths.__getitem__)
-        assert cost([[lengths[i] for i in b] for b in found]) == min(map(cost, splits(lengths)))
+        assert cost(batched(lengths, most)) == min(map(cost, divisions(lengths)))

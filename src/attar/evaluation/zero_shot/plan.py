@@ -1,6 +1,6 @@
 """Estimates the cost of zero-shot tasks. All texts are built and tokenized, so the numbers of
-requests and tokens are exact. Whether a model caches keys and values, so that shared prefixes are
-computed once, is assumed from transformers and verified when the step runs.
+requests and tokens are exact. Whether a model attends to its tokens, so that shared prefixes are
+read once, is assumed from transformers and verified when the step runs.
 
     flops    linear layers: every token · attention · head: only predicted positions
 """

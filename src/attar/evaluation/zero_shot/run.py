@@ -144,10 +144,11 @@ class _Asked:
                 f"model {name!r}: {lost:,} of {len(self.requests):,} requests exceed the maximum "
                 "length; their context was truncated on the left"
             )
-        shares = shares_prefixes(model)
+        shares = shares_prefixes(model, self.requests)
         if not shares:
             context.progress.say(
-                f"model {name!r} has no key-value cache, so every text is computed in full"
+                f"model {name!r} cannot read several continuations after one context, so every "
+                "text is read in full"
             )
         began = time.perf_counter()
         if self.config.harness == "lm_eval":
