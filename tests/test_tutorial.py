@@ -63,7 +63,7 @@ def test_the_tutorial_leads_from_a_csv_to_answers(
     assert "3 classes: " in said["new"]
     for verb in ("check", "plan"):
         assert "data 'support'" in said[verb]
-        assert re.search(r"^  train +540 ", said[verb], re.MULTILINE)
+        assert re.search(r"^  train +450 ", said[verb], re.MULTILINE)
     assert "fine; 6 steps" in said["check"]
     assert re.search(r"billing|delivery|account", said["predict"])
     page = (tmp_path / "runs/support/report/index.html").read_text(encoding="utf-8")
@@ -80,7 +80,7 @@ def test_the_tutorials_lines_are_those_of_the_recipe(
     tiny.write_tiny_bert(tmp_path / "bert")
     attar(["new", "support.csv", "--model", "bert"])
     [found] = json.loads(attar(["check", "support.toml", "--json"]).output)["data"]
-    assert found["splits"]["train"]["rows"] == 540
+    assert found["splits"]["train"]["rows"] == 450
     text = (tmp_path / "support.toml").read_text(encoding="utf-8")
     for block in blocks(repository, "toml"):
         assert block in text

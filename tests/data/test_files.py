@@ -55,6 +55,21 @@ def test_the_held_out_tenth_is_disjoint_and_does_not_depend_on_the_order(tmp_pat
     assert set(turned.split("validation").texts) == set(validation.texts)
 
 
+def test_the_share_that_is_held_out_is_a_setting(tmp_path: Path) -> None:
+    """Its rows include those of a smaller share, so models stay comparable on them."""
+    write(tmp_path / "mine" / "train.jsonl", ROWS)
+    fewer, more = (load(tmp_path, validation_share=share) for share in (0.1, 0.25))
+    assert [len(data.split("validation")) for data in (fewer, more)] == [4, 10]
+    assert set(fewer.split("validation").texts) < set(more.split("validation").texts)
+
+
+def test_a_share_to_hold_out_beside_a_validation_file_is_refused(tmp_path: Path) -> None:
+    for name in ("train", "dev"):
+        write(tmp_path / "mine" / f"{name}.jsonl", ROWS)
+    with pytest.raises(DataError, match=r"0\.2 holds out .*dev\.jsonl .*; remove"):
+        load(tmp_path, validation_share=0.2)
+
+
 def test_equal_texts_are_held_out_together(tmp_path: Path) -> None:
     write(tmp_path / "mine" / "train.jsonl", ROWS + ROWS)
     data = load(tmp_path)
@@ -241,7 +256,7 @@ def test_lines_of_plain_text_are_unlabelled(tmp_path: Path) -> None:
         data.split("train", labelled=True)
 
 
-def test_too_few_rows_to_hold_out_a_tenth_is_an_error(tmp_path: Path) -> None:
+def test_too_few_rows_to_hold_out_any_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "train.txt").write_text("only one\n")
     with pytest.raises(DataError, match="1 usable rows in train, too few"):

@@ -115,7 +115,9 @@ class FilesData(DataSettings):
     """File stem of the split."""
     validation: str | None = None
     """File stem of the validation split; None: 'validation', 'dev' or 'valid' if such a file
-    exists, else a seeded tenth of train is held out."""
+    exists, else rows of train are held out."""
+    validation_share: float = Field(default=0.1, gt=0.0, lt=1.0)
+    """Share of train that is held out for validation if there is no validation file."""
     test: str | None = None
     """File stem of the test split; None: there is none."""
     unlabelled: str | None = None
@@ -171,7 +173,7 @@ class FilesData(DataSettings):
             split = next(name for name, is_named in named.items() if is_named)
             raise ValueError(
                 f'{split} names the file of a split, and with document = "file" every file is a '
-                f"row of train, a tenth of which is held out; remove {split}"
+                f"row of train, {self.validation_share:g} of which is held out; remove {split}"
             )
         return self
 

@@ -2,9 +2,9 @@
 
 The documents are the rows of the table's train split, in order, each read once and not kept in
 memory. An unusable row is passed on with its reason, so that the reader can record it. If a table
-of files has no validation split, the tenth of the rows that `load_data` would hold out is skipped
-here too, so that validation texts never enter a corpus. Finding that tenth takes one extra pass
-over the texts, and 8 bytes of memory per row.
+of files has no validation split, the rows that `load_data` would hold out are skipped here too, so
+that validation texts never enter a corpus. Finding them takes one extra pass over the texts, and 8
+bytes of memory per row.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The problem: columns have arbitrary names, and files have invalid rows. The idea: guess a column if
 only one is suitable, list the columns if several are, stream every row once, and let `rows` decide
-which rows are kept. Without a validation file, a tenth of train is held out, chosen by a hash of
+which rows are kept. Without a validation file, a share of train is held out, chosen by a hash of
 the texts: equal texts end up in the same split, and the choice does not depend on the order of
 rows, the step or the seed, so no step trains on rows that another evaluates on.
 
@@ -31,7 +31,6 @@ from attar.tasks.table import Kind
 
 ROWS_LOOKED_AT = 100
 """Number of rows from which columns are guessed."""
-HELD_OUT = 0.1
 
 
 def load_files(config: FilesData, recipe_folder: Path, name: str) -> TextData:
@@ -67,7 +66,7 @@ def load_files(config: FilesData, recipe_folder: Path, name: str) -> TextData:
         check_set_aside(name, split, rows.num_read, faults, config.max_set_aside, label_names)
         set_aside += faults
     if "validation" not in splits:
-        splits = _hold_out(splits, name, config.kind)
+        splits = _hold_out(splits, name, config)
     if UNLABELLED_SPLIT in splits:
         splits[UNLABELLED_SPLIT], seen = _unseen(splits, taken[UNLABELLED_SPLIT])
         set_aside += seen
@@ -328,22 +327,22 @@ def _reads_as_text(value: object) -> bool:
     return isinstance(value, str) and any(map(str.isalpha, value))
 
 
-def _hold_out(splits: Mapping[str, Split], name: str, kind: Kind) -> dict[str, Split]:
-    """Move the tenth of train with the smallest text hashes to validation. Equal texts, and all
+def _hold_out(splits: Mapping[str, Split], name: str, config: FilesData) -> dict[str, Split]:
+    """Move the share of train with the smallest text hashes to validation. Equal texts, and all
     candidates of a query, stay together."""
     train = splits["train"]
     # candidates of one query, and questions about one text, stay in one split
     places = slice(None) if train.marks is None else slice(-1, None)
-    places = slice(1) if kind.ranks else places
+    places = slice(1) if config.kind.ranks else places
     hashes = [text_hash(texts[places]) for texts in train.texts]
-    wanted = max(1, round(len(train) * HELD_OUT))
+    wanted = max(1, round(len(train) * config.validation_share))
     limit = sorted(hashes)[wanted - 1] if hashes else ""
     held_out = [i for i, value in enumerate(hashes) if value <= limit]
     kept = [i for i, value in enumerate(hashes) if value > limit]
     if not kept:
         raise DataError(
-            f"data {name!r} has {len(train)} usable rows in train, too few to hold out a tenth "
-            "for validation; add rows, or a validation file"
+            f"data {name!r} has {len(train)} usable rows in train, too few to hold out "
+            f"{config.validation_share:.0%} for validation; add rows, or a validation file"
         )
     return {**splits, "train": train.rows(kept), "validation": train.rows(held_out)}
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from attar.data.load import load_data
 from attar.data.look.form import TaskName, Wishes
 from attar.errors import DataError, UsageError
 from attar.recipe.checking.local_files import look_at_data, require_models
@@ -117,6 +118,18 @@ def test_few_rows_get_more_epochs_and_many_are_drawn_from(tmp_path: Path, tiny_b
     assert second.steps["teacher"].epochs == 2  # pyright: ignore
     assert first.data["my_data"].train_rows is None
     assert second.data["my_data"].train_rows == SIZES["quick"].rows
+
+
+@pytest.mark.parametrize(("count", "held_out"), [(60, 15), (1000, 200), (3000, 300)])
+def test_a_small_table_holds_out_more_than_a_tenth(
+    tmp_path: Path, tiny_bert: Path, count: int, held_out: int
+) -> None:
+    data = write(tmp_path, "classes", count)
+    made = new_recipe(data, Wishes(), model=str(tiny_bert), output=tmp_path / "r.toml")
+    config = load_recipe(made.file).data["my_data"]
+    assert len(load_data(config, tmp_path, name="d").split("validation")) == held_out
+    said = f"{held_out} of {count:,} rows judge the models"
+    assert (said in made.file.read_text()) == (held_out > count / 10)
 
 
 def test_a_line_end_in_what_is_said_of_the_data_adds_no_setting() -> None:

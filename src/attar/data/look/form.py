@@ -39,7 +39,7 @@ LABEL_NAMES = (
 MAX_NAME = 40
 """Maximum length of a column name, in characters; longer values are taken for texts."""
 CHANGES = {
-    "split": "give a folder with train.csv and validation.csv",
+    "split": "validation_share, or a folder with train.csv and validation.csv",
     "delimiter": '--delimiter ";"',
     "header": "--header or --no-header",
     "text": "--text NAME, twice for a pair",

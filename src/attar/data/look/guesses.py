@@ -178,7 +178,7 @@ def _splits(path: Path, table: dict[str, Any]) -> tuple[Path, list[Guess]]:
                 f"{path} has an unknown format; supported: {' '.join(FORMATS)}; save a "
                 "spreadsheet as CSV UTF-8"
             )
-        why = "one file: a tenth of its rows is held out for validation"
+        why = "one file: some of its rows are held out for validation"
         return path.parent, [Guess("split", "train", why)]
     if not path.is_dir():
         near = [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else []
@@ -203,7 +203,7 @@ def _splits(path: Path, table: dict[str, Any]) -> tuple[Path, list[Guess]]:
     validation = next((s for s in (*VALIDATION_STEMS, *OTHER_VALIDATION) if s in stems), None)
     if validation in OTHER_VALIDATION:
         table["validation"] = validation
-    found = f"train = {train}, validation = {validation or 'a tenth of train, held out'}"
+    found = f"train = {train}, validation = {validation or 'rows of train, held out'}"
     if unlabelled := next((s for s in UNLABELLED_STEMS if s in stems), None):
         table["unlabelled"] = unlabelled
         found += f", unlabelled = {unlabelled}"

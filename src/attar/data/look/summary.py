@@ -147,7 +147,7 @@ def notes_between(splits: Mapping[str, SplitSummary]) -> Iterator[str]:
             yield (
                 f"{name} {what}: rows with a text of train: {split.in_train:,} of "
                 f"{split.rows:,}; metrics on training texts are misleading; remove these rows, or "
-                "remove the file to hold out a tenth of train"
+                "remove the file to hold out rows of train"
             )
         elif name == "train" and split.repeated > COPY * split.rows:
             yield (

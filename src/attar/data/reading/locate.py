@@ -177,6 +177,11 @@ def own_files(config: FilesData, recipe_folder: Path) -> SplitFiles:
     if "train" not in found and unclaimed and not base.is_dir():
         found["train"] = unclaimed
     _refuse_shared_files(found)
+    if "validation" in found and "validation_share" in config.model_fields_set:
+        raise DataError(
+            f"validation_share = {config.validation_share:g} holds out rows of train, but "
+            f"{found['validation'][0]} is a validation file; remove validation_share, or the file"
+        )
     texts = [file for file in files if format_of(file) == ".txt"]
     for split, named in (
         ("train", config.train),
@@ -218,7 +223,7 @@ def _refuse_shared_files(found: SplitFiles) -> None:
                 raise DataError(
                     f"{file} is claimed by the splits {owner[file]!r} and {split!r}; metrics on "
                     "training rows are misleading; give each split its own file, or remove "
-                    "validation to hold out a tenth of train"
+                    "validation to hold out rows of train"
                 )
             owner[file] = split
 
