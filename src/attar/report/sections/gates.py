@@ -205,8 +205,8 @@ def _for_more_texts(step: Made, recipe: Mapping[str, Any]) -> str:
     elif "path" in settings and split in settings:
         how = f"Add rows to the {split} file of [data.{name}]"
         if settings[split] is None:
-            how = f"A part of train is held out now; make [data.{name}] path a folder with a train "
-            how += f"and a {split} file"
+            share = number(settings.get("validation_share")) or 0.0
+            how = f"Raise validation_share (now {share:g}) in [data.{name}], or add rows"
     return f"more texts to evaluate on: four times as many halve the interval. {how}."
 
 
