@@ -1,4 +1,4 @@
-"""Progress on stderr, so that stdout has only results; and formatting of times and tables.
+"""Progress on stderr, so that stdout has only results; and formatting of times, counts and tables.
 
 The remaining time is the recent time per unit times the remaining units. The first unit is slower
 than all others (memory is allocated, code is loaded), so no time is shown before the second one is
@@ -34,6 +34,16 @@ def human_seconds(seconds: float) -> str:
     if seconds < 3600:
         return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
     return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"
+
+
+def counted(count: int, noun: str) -> str:
+    """A count with its noun.
+
+    Example:
+        >>> counted(1, "text"), counted(1480, "text")
+        ('1 text', '1,480 texts')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 class Task:

@@ -28,6 +28,7 @@ from attar.artifacts import (
 from attar.errors import ArtifactError
 from attar.escaping import for_markdown, for_markdown_code, for_yaml
 from attar.export.model_card import NO_LICENSE, NOT_MEASURED
+from attar.progress import counted
 from attar.tasks.task import Task
 from attar.untrusted import has_entry
 
@@ -170,7 +171,7 @@ def _sections(measured: Sequence[Measured]) -> Iterator[str]:
             yield f"| {for_markdown(metric)} | {figure['value']:.4f} | {_interval(figure)} |"
         for timed in one.figures.get("latency", ()):
             what = f"milliseconds for {timed['batch']} × {timed['tokens']} tokens"
-            yield f"| {what}, {timed['threads']} threads | {timed['p50']:.2f} | |"
+            yield f"| {what}, {counted(timed['threads'], 'thread')} | {timed['p50']:.2f} | |"
         yield ""
         yield from (f"- {for_markdown(words)}" for words in _sentences(one))
         if cpu := machine.get("cpu"):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from attar.extras import require
-from attar.progress import human_seconds
+from attar.progress import counted, human_seconds
 from attar.report import quantities
 from attar.report.charts.extrapolation import extrapolation_picture, recovery_pictures
 from attar.report.charts.front import budget_pictures
@@ -61,7 +61,7 @@ def page_template() -> Any:
         "metric": lambda value, name: quantities.metric_text(name, value),
         "number": quantities.number_text,
         "count": quantities.count_text,
-        "counted": quantities.counted,
+        "counted": counted,
         "ratio": quantities.ratio_text,
         "seconds": human_seconds,
         "json": lambda content: json.dumps(content, indent=2, ensure_ascii=False),

@@ -18,6 +18,7 @@ from attar.numerics.metric_names import (
     SPANS,
     ZERO_SHOT,
 )
+from attar.progress import counted
 
 NBSP = "\u00a0"
 MINUS = "\u2212"
@@ -83,16 +84,6 @@ def count_text(count: float | None) -> str:
         if abs(count) >= factor:
             return f"{number_text(count / factor)}{NBSP}{letter}"
     return f"{count:,.0f}"
-
-
-def counted(count: int, noun: str) -> str:
-    """A count with its noun.
-
-    Example:
-        >>> counted(1, "text"), counted(1480, "text")
-        ('1 text', '1,480 texts')
-    """
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def sample_text(metric: str, count: int) -> str:

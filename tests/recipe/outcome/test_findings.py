@@ -46,6 +46,14 @@ def test_what_comes_next_is_the_deployed_model_that_is_to_be_taken(tmp_path: Pat
     assert next_command(made, made_up_run.recipe(), tmp_path) == ""  # what to try is said instead
 
 
+def test_no_command_uses_a_model_that_is_no_better_than_a_constant(tmp_path: Path) -> None:
+    recipe, inputs = made_up_run.recipe(gates=[]), made_up_run.write_run(tmp_path)
+    metrics = made_up_run.evaluate_metrics()
+    metrics["data"]["chance"] = {"accuracy": 0.74}
+    inputs["scores"] = made_up_run.write_step(tmp_path / "other", "scores", "evaluate", metrics)
+    assert next_command(read_made(inputs, recipe), recipe, tmp_path) == ""
+
+
 def test_the_page_has_the_command_with_the_run_s_folder_and_no_folder_above(tmp_path: Path) -> None:
     gates = [{"metric": "scores.deploy.accuracy", "at_least": 0.1}]
     inputs = made_up_run.write_run(tmp_path / "runs" / "demo")

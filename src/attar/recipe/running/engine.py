@@ -34,7 +34,7 @@ from attar.artifacts import (
 )
 from attar.cores import prepare_torch, usable_cores
 from attar.errors import ArtifactError, StoppedError
-from attar.progress import Progress, human_seconds
+from attar.progress import Progress, counted, human_seconds
 from attar.recipe.checking.references import published_folder
 from attar.recipe.graph import in_order, inputs_of, upstream
 from attar.recipe.keys import Fingerprints, keys_of, room_fingerprints, step_seed
@@ -47,7 +47,6 @@ from attar.recipe.running.time_left import SUFFIX, TimeLeft, session
 from attar.recipe.running.versions import versions
 from attar.recipe.schema import Recipe
 from attar.recipe.steps import StepKind, kind_of, run_of
-from attar.report.quantities import counted
 from attar.step import MadeRows, StepContext
 
 STAGING = ".staging"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import partial
 
 from attar.extras import require
+from attar.progress import counted
 from attar.report.charts.bars import AIR, fitted, unique
 from attar.report.charts.curves import LINE_COLOURS, line_colour
 from attar.report.charts.pictures import CURVE_SHAPES, Key, Picture, drawn_twice
@@ -24,7 +25,7 @@ ROW_PX = 30
 def seed_picture(comparison: SeedComparison) -> Picture:
     said = "; ".join(
         f"{method.name} {metric_text(comparison.metric, method.spread.mean)} over "
-        f"{method.spread.n} seed{'s' if method.spread.n > 1 else ''}"
+        + counted(method.spread.n, "seed")
         for method in comparison.methods
     )
     title = f"{comparison.metric.capitalize()} of every seed"

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from attar.report.quantities import clipped, counted, metric_text
+from attar.progress import counted
+from attar.report.quantities import clipped, metric_text
 from attar.report.reading import Made, base_name, number, table
 from attar.report.sections.comparison import Comparison
 from attar.report.sections.measured import DEPLOYED, FORM_WORDS

@@ -12,6 +12,7 @@ from attar.report.sections.comparison import comparisons
 from attar.report.sections.gates import gates
 from attar.report.sections.headline import headline
 from attar.report.sections.measured import DEPLOYED
+from attar.report.sections.verdict import NOT_READY
 
 NEXT: Mapping[str, str] = {
     "tokenize": "attar peek {step}",
@@ -35,14 +36,13 @@ def next_command(made: Sequence[Made], recipe: Mapping[str, Any], folder: Path) 
     Args:
         folder: the run's folder, as it is to be shown.
     """
-    judged = gates(made, recipe)
-    if any(gate.is_met is False for gate in judged):
+    first = headline(made, comparisons(made), gates(made, recipe))
+    if first.verdict.word == NOT_READY:
         return ""  # the verdict says what to try
-    product = headline(made, comparisons(made), judged).product
     deployed = [s for s in made if s.run == "export" and s.metrics.get("format") in DEPLOYED]
     steps = [table(step) for step in table(recipe.get("steps")).values()]
     is_reported = any(step.get("run") == "report" for step in steps)  # the end of such a run
-    wanted = [step for step in deployed if step.name == product] or deployed
+    wanted = [step for step in deployed if step.name == first.product] or deployed
     for step in (wanted or ([] if is_reported else made))[-1:]:
         places = {"step": folder / step.name, "run": folder}
         shown = {name: shlex.quote(str(place)) for name, place in places.items()}

@@ -23,6 +23,7 @@ from typing import Any
 from attar.numerics.metric_names import LOWER_IS_BETTER
 from attar.numerics.paired import FEWEST, Paired, Verdict, mean_over_tasks, paired
 from attar.numerics.statistics import Spread, spread
+from attar.progress import counted
 from attar.report.quantities import MINUS, QUALITIES
 from attar.report.reading import VARIANT_MARK, Made, base_name, number, table, variant_of
 
@@ -196,7 +197,7 @@ def sentence(name: str, first: str, metric: str, found: Paired) -> str:
         if size == "0"
         else f"{name} is {size.lstrip(f'+{MINUS}')}{unit}{of_metric} {side} {first}"
     )
-    seeds = f"over {found.n} seed{'s' if found.n > 1 else ''}"
+    seeds = f"over {counted(found.n, 'seed')}"
     if found.low is None or found.high is None or found.p is None:
         return f"{claim} {seeds}: too few; at least {FEWEST} are needed."
     least = 2.0 ** (1 - found.n)
