@@ -189,7 +189,7 @@ def main() -> None:
     body = f"{missing} of {len(bench.wanted)} cells are missing.\n\n" if missing else ""
     body += page(by_setting, bench.timed())
     if asked.shrink == 1:
-        body += "".join(f"\n\n{picture}" for picture in charts(by_setting))
+        body += "\n\n".join(["\n\n## Seeds", *charts(by_setting)])
         write_page("small-t5", "Simpler feed-forwards and two teachers of a nano T5", body, cells)
     else:
         print(body)
@@ -417,7 +417,8 @@ def charts(by_setting: Mapping[str, Runs]) -> list[str]:
         if name in SETTINGS
     }
     found = seed_comparisons({"scores": {"data": {"name": "SST-2"}, "models": models}})
-    pictures = [write_chart("small-t5-seeds", seed_picture(each).wide) for each in found]
+    pictures = ["A colour for each seed, the same in all charts; tick: mean of all; dashed: failed."]
+    pictures += [write_chart("small-t5-seeds", seed_picture(each).wide) for each in found]
     for name in OWN:
         runs = by_setting.get(name, {})
         failed = failed_seeds(runs)
