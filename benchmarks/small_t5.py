@@ -417,7 +417,9 @@ def charts(by_setting: Mapping[str, Runs]) -> list[str]:
         if name in SETTINGS
     }
     found = seed_comparisons({"scores": {"data": {"name": "SST-2"}, "models": models}})
-    pictures = ["A colour for each seed, the same in all charts; tick: mean of all; dashed: failed."]
+    pictures = [
+        "A colour for each seed, the same in all charts; tick: mean of all; dashed: failed."
+    ]
     pictures += [write_chart("small-t5-seeds", seed_picture(each).wide) for each in found]
     for name in OWN:
         runs = by_setting.get(name, {})

@@ -338,6 +338,8 @@ def test_a_text_and_what_is_written_to_it_are_planned_as_they_are_trained(tmp_pa
         done.metrics["flops"],
         done.metrics["flops_non_embedding"],
     )
+    shares = re.fullmatch(r"of the student's FLOPs: encoder (\d+)%, decoder (\d+)%, .*", step.note)
+    assert shares is not None and int(shares[1]) > int(shares[2]) > 0
 
 
 def test_a_plan_says_which_rows_its_data_leaves_out(tmp_path: Path) -> None:

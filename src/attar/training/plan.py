@@ -142,7 +142,7 @@ def plan_train(config: TrainStep, context: PlanContext) -> StepPlan:
         note="; ".join(
             [
                 *([] if matched is None else [matched_words(matched)]),
-                *_apart(model.cost, 3 * config.rows_read(steps, rows), tokens, written),
+                *_apart(model.cost, tokens, written),
             ]
         ),
     )
@@ -165,13 +165,14 @@ def _matched(work: TrainingWork, context: PlanContext) -> Matched | None:
     return work.matched(budget or flops_of_run(outside), context.name, word)
 
 
-def _apart(cost: Cost, passes: int, tokens: int, written: int | None) -> list[str]:
-    """The student's FLOPs in each stack of an encoder-decoder."""
+def _apart(cost: Cost, tokens: int, written: int | None) -> list[str]:
+    """The share of each stack of an encoder-decoder in the student's FLOPs."""
     parts = flops_by_part(cost.model, 1, tokens, written)
     if not {"encoder", "decoder"} <= parts.keys():
         return []
-    said = [f"{part} {passes * flops / 1e12:.3g}" for part, flops in parts.items()]
-    return [f"of the student's TFLOP: {', '.join(said)}"]
+    total = sum(parts.values())
+    said = [f"{part} {flops / total:.0%}" for part, flops in parts.items()]
+    return [f"of the student's FLOPs: {', '.join(said)}"]
 
 
 @dataclass(frozen=True)
