@@ -120,7 +120,8 @@ class Plan:
         lines.append(
             f"in total about {time}, {memory} of memory at peak, {disk} of disk; an estimate{doubt}"
         )
-        lines += intent_lines(self.intents)
+        if wanted := intent_lines(self.intents):
+            lines += ["what a run would do with each step:", *(f"  {line}" for line in wanted)]
         notes = self.notes if self.data else (*self.data_notes, *self.notes)
         lines += [f"note: {note}" for note in notes]
         about_data = [line for summary in self.data for line in summary.lines()]

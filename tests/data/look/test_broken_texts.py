@@ -17,7 +17,8 @@ def notes_of(*rows: tuple[str, ...]) -> list[str]:
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("It #39;s a great time", "HTML entities"),
+        ("It #39;s a great time", "HTML entities that lost their &"),
+        ("said quot;yes quot;", "HTML entities that lost their &"),
         ("AT&amp;T and &lt;b&gt; and &#8217;", "HTML entities"),
         ("it\u00e2\u20ac\u2122s", "characters of a wrong encoding"),
         ("na\u00efve café".encode().decode("latin-1"), "characters of a wrong encoding"),

@@ -30,15 +30,17 @@ class Fault:
     advice: str
 
 
+NAMES = "amp|lt|gt|quot|apos|nbsp|[lr][sd]quo|[mn]dash|hellip"
 FAULTS = (
     Fault(
         "HTML entities",
-        re.compile(
-            r"&(?:amp|lt|gt|quot|apos|nbsp|[lr][sd]quo|[mn]dash|hellip|#x?[0-9a-f]{2,6});"
-            r"|(?<![\w&])#\d{2,4};",
-            re.IGNORECASE,
-        ),
-        "decode them, such as with html.unescape in Python",
+        re.compile(rf"&(?:{NAMES}|#x?[0-9a-f]{{2,6}});", re.IGNORECASE),
+        "decode them, with html.unescape in Python",
+    ),
+    Fault(
+        "HTML entities that lost their &",
+        re.compile(rf"(?<![\w&])(?:{NAMES}|#\d{{2,4}});"),
+        "put it back and decode them, with html.unescape in Python",
     ),
     Fault(
         "characters of a wrong encoding",
