@@ -108,7 +108,7 @@ def test_a_run_in_a_crowd_notes_how_its_threads_wait(tmp_path: Path) -> None:
     assert not in_a_crowd(NOTED.format(folder=str(tmp_path / "small"))), "no torch in these steps"
     machine = read_result(tmp_path / "small" / "teacher").machine
     assert machine["threads"].startswith("sleep while they wait (other programs use 99.0 of ")
-    log = (tmp_path / "runs" / "crowd" / "run.log").read_text()
+    log = (tmp_path / "small" / "run.log").read_text()
     said = r" cores: \d+; other programs use 99\.0 of \d+ cores, so this run takes longer\n"
     assert re.search(said, log)
 

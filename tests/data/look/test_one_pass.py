@@ -64,6 +64,12 @@ def test_lengths_of_many_rows_are_those_of_rows_evenly_spread(
     assert spread.longest >= 96
 
 
+def test_broken_texts_of_all_splits_have_a_note() -> None:
+    found = summarize("d", {"train": rows("plain", "AT&amp;T"), "test": rows("AT&amp;T")})
+    note = found.notes[-1]  # after that of the text in both splits
+    assert note.startswith("texts with HTML entities: 2 of 3, such as 'AT&amp;T'")
+
+
 def test_classes_are_counted_as_a_run_would_read_them() -> None:
     found = summarize("d", {"train": [*rows("a", "b", label="1"), *rows("c", label="1.0")]})
     assert found.splits["train"].classes == {"1": 3}
