@@ -109,6 +109,21 @@ def test_a_fold_shows_its_certificate_and_its_parts(tmp_path: Path) -> None:
     assert verb(made[0]) == "folded to 1w"
 
 
+def test_folds_of_several_seeds_share_a_table_with_the_largest_change(tmp_path: Path) -> None:
+    inputs, steps = {}, {}
+    for seed, change in enumerate((2e-7, 3e-7, 1e-7)):
+        proof = FOLDED["certificate"] | {"relative_difference": change}
+        name = f"plain@seed={seed}"
+        metrics = FOLDED | {"certificate": proof}
+        inputs[name] = made_up_run.write_step(tmp_path, name, "fold", metrics)
+        steps[name] = {"run": "fold", "model": f"base@seed={seed}"}
+    [fold] = page_of(read_made(inputs, {"steps": steps}), {}).folds
+    assert fold.name == "plain"
+    facts = dict(fold.facts)
+    assert facts["runs"] == "3"
+    assert facts["largest difference of a logit"] == "3.0e-07 of the largest (≤ 1e-04)"
+
+
 PARTS = {
     "encoder.ffn": {"num_params": 8_000, "flops": 64_000},
     "head": {"num_params": 1_000, "flops": 2_000},
@@ -148,3 +163,5 @@ def test_parts_and_stages_of_measured_models_are_shown(tmp_path: Path) -> None:
     assert "| decode step ms: p50 |" in twin
     assert "## Cost by part" in twin
     assert "for a text of 64 tokens" in twin
+    assert found.heads == (("encoder", ("ffn",)), ("head", ()), ("all", ()))
+    assert "| model | encoder: ffn | head | all |" in twin

@@ -1,4 +1,7 @@
-"""Folded models: cost of each part before and after, and the change of the outputs."""
+"""Folded models: cost of each part before and after, and the change of the outputs.
+
+The runs of a sweep over seeds have equal parts and share a table, with the largest changes of all.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any
 
 from attar.report.quantities import count_text, number_text, ratio_text
 from attar.report.reading import Made, number, table
+from attar.report.sections.comparison import family_name
 
 
 @dataclass(frozen=True)
@@ -31,31 +35,38 @@ class Fold:
 
 
 def folds(made: Sequence[Made]) -> tuple[Fold, ...]:
-    return tuple(_fold(step) for step in made if step.run == "fold")
+    groups: dict[str, list[Made]] = {}
+    for step in made:
+        if step.run == "fold":
+            groups.setdefault(family_name(step.name), []).append(step)
+    return tuple(_fold(name, runs) for name, runs in groups.items())
 
 
-def _fold(step: Made) -> Fold:
-    variant, certificate = table(step.metrics.get("variant")), step.metrics.get("certificate")
-    proof, parts = table(certificate), table(step.metrics.get("parts"))
+def _fold(name: str, runs: Sequence[Made]) -> Fold:
+    step = runs[0]
+    variant, parts = table(step.metrics.get("variant")), table(step.metrics.get("parts"))
+    proofs = [table(run.metrics.get("certificate")) for run in runs]
     return Fold(
-        name=step.name,
+        name=name,
         what=f"{variant.get('from', '')} → {variant.get('to', '')}",
         facts=(
             ("blocks folded", number_text(number(step.metrics.get("folded")))),
             ("norms folded", number_text(number(step.metrics.get("norms_folded")))),
-            ("largest difference of a logit", _limited(proof, "relative_difference")),
-            ("largest error of a block, float64", _limited(proof, "block_error")),
-            ("texts", number_text(number(proof.get("examples")))),
+            ("largest difference of a logit", _limited(proofs, "relative_difference")),
+            ("largest error of a block, float64", _limited(proofs, "block_error")),
+            ("texts", number_text(number(proofs[0].get("examples")))),
+            *([("runs", number_text(len(runs)))] if len(runs) > 1 else []),
         ),
         tokens=number_text(number(step.metrics.get("tokens"))),
         parts=tuple(_rows(table(parts.get("before")), table(parts.get("after")))),
     )
 
 
-def _limited(proof: Mapping[str, Any], name: str) -> str:
-    """A relative difference with its limit."""
-    value, limit = number(proof.get(name)), number(proof.get(f"max_{name}"))
-    return "" if value is None or limit is None else f"{value:.1e} of the largest (≤ {limit:.0e})"
+def _limited(proofs: Sequence[Mapping[str, Any]], name: str) -> str:
+    """The largest of relative differences, with its limit."""
+    limit = number(proofs[0].get(f"max_{name}"))
+    values = [value for proof in proofs if (value := number(proof.get(name))) is not None]
+    return f"{max(values):.1e} of the largest (≤ {limit:.0e})" if values and limit else ""
 
 
 def _rows(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[PartRow]:

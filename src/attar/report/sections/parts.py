@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from attar.report.quantities import count_text, number_text, ratio_text
@@ -47,6 +48,15 @@ class Parts:
     """Batch × tokens of the timing; "" if not timed."""
     stage_names: tuple[str, ...]
     stages: tuple[StagesRow, ...]
+
+    @property
+    def heads(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Column heads: each stack with its parts; a part of no stack has none."""
+        split = [name.partition(".") for name in self.names]
+        return tuple(
+            (stack, tuple(part for _, _, part in group if part))
+            for stack, group in groupby(split, key=lambda each: each[0])
+        )
 
 
 def parts(made: Sequence[Made]) -> tuple[Parts, ...]:
