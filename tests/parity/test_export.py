@@ -135,7 +135,7 @@ def test_both_runtimes_agree_on_a_roberta(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Three blocks of the demo's model with a random head, float and quantized."""
+    """A block of the demo's model with a random head, float and quantized."""
     root = tmp_path_factory.mktemp("real")
     task = Task(
         objective="classification",
@@ -143,7 +143,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         max_length=64,
         input_names=("input_ids", "attention_mask", "token_type_ids"),
     )
-    kept = ChangedModel(source="demo:minilm-l6", keep_blocks=(1, 3, 5))
+    kept = ChangedModel(source="demo:minilm-l6", keep_blocks=(3,))
     loaded = build_model(kept, {}, root, task, seed=0)
     save_model(replace(loaded, task=task), root / "float" / "model")
     return root / "float", made.quantized(root, root / "float")
@@ -159,7 +159,7 @@ def test_real_weights_run_in_int8_at_a_quarter_of_the_size(
     folder, metrics = made.exported(tmp_path, "deploy", int8_folder, form)
     assert metrics["parity"]["relative_error"] < 1.0
     assert metrics["parity"]["error_ratio"] == pytest.approx(1, abs=0.15)
-    assert metrics["fusion"]["num_matmuls"] == 26
+    assert metrics["fusion"]["num_matmuls"] == 10
     if int8_flags():
-        assert metrics["fusion"]["num_int8"] == 20
+        assert metrics["fusion"]["num_int8"] == 8
     assert open_form(float_folder, 1).size_mib / open_form(folder, 1).size_mib > 3.5

@@ -137,7 +137,6 @@ def test_too_little_running_text_is_told_in_blocks(tmp_path: Path) -> None:
         ("llama", "lsq_plus"),
         ("gpt2", "pact"),
         pytest.param("t5", "lsq", marks=pytest.mark.slow),
-        pytest.param("bart", "lsq_plus", marks=pytest.mark.slow),
     ],
 )
 def test_training_through_the_grids_lowers_the_loss(
