@@ -177,7 +177,8 @@ def own_files(config: FilesData, recipe_folder: Path) -> SplitFiles:
     if "train" not in found and unclaimed and not base.is_dir():
         found["train"] = unclaimed
     _refuse_shared_files(found)
-    if "validation" in found and "validation_share" in config.model_fields_set:
+    usual = type(config).model_fields["validation_share"].default  # a saved recipe has it too
+    if "validation" in found and config.validation_share != usual:
         raise DataError(
             f"validation_share = {config.validation_share:g} holds out rows of train, but "
             f"{found['validation'][0]} is a validation file; remove validation_share, or the file"
