@@ -105,14 +105,15 @@ def test_a_met_gate_whose_interval_reaches_the_limit_is_not_met_for_sure(
     assert page.headline.lines[0] == f"READY: {verdict.reasons[0]}"
 
 
+ADD = "Add rows to the validation file of [data.docs]"
 FILES = {"path": "docs.csv", "validation": None, "validation_share": 0.1}
 
 
 @pytest.mark.parametrize(
     ("settings", "how"),
     [
-        (FILES, "Raise validation_share (now 0.1) in [data.docs], or add rows."),
-        (FILES | {"validation": "dev"}, "Add rows to the validation file of [data.docs]."),
+        (FILES, f"{ADD}, or, if there is none, raise validation_share (now 0.1)."),
+        (FILES | {"validation": "dev"}, f"{ADD}."),
         (FILES | {"validation_rows": 200}, "Raise validation_rows (now 200) in [data.docs]."),
         ({}, "Data 'docs' needs a larger validation split."),
     ],

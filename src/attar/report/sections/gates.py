@@ -206,7 +206,7 @@ def _for_more_texts(step: Made, recipe: Mapping[str, Any]) -> str:
         how = f"Add rows to the {split} file of [data.{name}]"
         if settings[split] is None:
             share = number(settings.get("validation_share")) or 0.0
-            how = f"Raise validation_share (now {share:g}) in [data.{name}], or add rows"
+            how += f", or, if there is none, raise validation_share (now {share:g})"
     return f"more texts to evaluate on: four times as many halve the interval. {how}."
 
 
