@@ -46,7 +46,7 @@ NO_SETTINGS = {
         ("model_type", "is_decoder", "do_lower_case", "max_new_tokens"), "of a model's JSON"
     ),
     **dict.fromkeys(("pad_to", "texts", "value", "n", "p"), "of Python, of TOML, or a figure"),
-    **dict.fromkeys(("load", "pieces", "tag", "sequence_ids"), "of Python in a snippet"),
+    **dict.fromkeys(("load", "pieces", "tag", "sequence_ids", "command"), "of Python in a snippet"),
 }
 OF_OTHER_PROGRAMS = {"no-deps": "pip"}
 

@@ -35,12 +35,12 @@ FAULTS = (
     Fault(
         "HTML entities",
         re.compile(rf"&(?:{NAMES}|#x?[0-9a-f]{{2,6}});", re.IGNORECASE),
-        "decode them, with html.unescape in Python",
+        "decode them (html.unescape in Python)",
     ),
     Fault(
         "HTML entities that lost their &",
         re.compile(rf"(?<![\w&])(?:{NAMES}|#\d{{2,4}});"),
-        "put it back and decode them, with html.unescape in Python",
+        "put it back and decode them (html.unescape in Python)",
     ),
     Fault(
         "characters of a wrong encoding",
