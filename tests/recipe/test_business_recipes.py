@@ -62,9 +62,11 @@ def test_support_messages_run_to_their_report(shop: Path) -> None:
         "steps.teacher.model": '{ from = "bert", new_head = true }',
         **{f"steps.{step}.model.keep_blocks": "[1]" for step in learners[1:]},
         **{f"steps.{step}.max_steps": 2 for step in learners},
+        **{f"steps.{step}.precision": '"fp32"' for step in learners},  # not measured
         "steps.int8.calibration.examples": 16,
         "steps.deploy.parity": parity,
         "steps.scores.memory": "false",
+        "steps.scores.bootstrap": 100,
         "steps.scores.speed": "{ tokens = 16, batch_sizes = [1], rounds = 3, calls = 1 }",
     }
     words = [word for name, value in changes.items() for word in ("--set", f"{name}={value}")]

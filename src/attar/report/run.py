@@ -30,12 +30,14 @@ def report(config: ReportStep, context: StepContext) -> dict[str, Any]:
     """
     for module in NEEDED:
         require(module, "report")
+    altair: Any = require("altair", "report")
     from attar.report.html import html_of
     from attar.report.markdown import markdown_of
 
     made = read_made(context.inputs, context.recipe)
     page = page_of(made, context.recipe, config.title, _shown(context.inputs))
-    html = html_of(page, made)
+    with altair.utils.schemapi.debug_mode(False):  # charts are validated whole, not their parts too
+        html = html_of(page, made)
     markdown = markdown_of(html, page.title)
     write_json(context.folder / "report.json", page.as_json())
     with disk_errors_explained(context.folder, len(html) + len(markdown)):
