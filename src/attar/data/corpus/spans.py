@@ -121,7 +121,7 @@ class Corruption:
 
     def lengths(self, tokens: int, number: int, epoch: int) -> tuple[int, int]:
         """Numbers of input and target tokens of a text with this many tokens."""
-        place, _ = self._draw(number, epoch)
+        place = self._draw(number, epoch)[0] if len(self.denoisers) > 1 else 0
         denoiser = self.denoisers[place]
         return denoiser.inputs(tokens), denoiser.targets(tokens)
 
