@@ -24,6 +24,7 @@ from typing import Any
 from attar.numerics.paired import paired
 from attar.recipe.run import run_recipe
 from attar.report.reading import base_name
+from attar.report.sections.seed_comparisons import signed
 from record import table, write_chart, write_page
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "small_t5" / "minilm_folded.toml"
@@ -89,9 +90,7 @@ def page(models: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> str:
             f"SST-2, {len(models[BASELINE])} seeds. Accuracy in percent; latency is the median of "
             "the seeds' p50, faster than the float teacher in the same rounds.",
             table(head, [row(name, runs) for name, runs in models.items()]),
-            f"Against `{BASELINE}`, float: "
-            + "; ".join(verdict(models, name) for name in ("one_map", "folded"))
-            + ".",
+            *(verdicts(models, suffix) for suffix in ("", "_openvino")),
         ]
     )
 
@@ -112,14 +111,21 @@ def row(name: str, runs: Mapping[int, Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def verdict(models: Mapping[str, Mapping[int, Mapping[str, Any]]], name: str) -> str:
-    ours, theirs = (
-        [100 * models[each][seed]["accuracy"]["value"] for seed in sorted(models[each])]
-        for each in (name, BASELINE)
-    )
-    found = paired(ours, theirs)
-    between = "" if found.low is None else f" ({found.low:+.1f} to {found.high:+.1f})"
-    return f"{name} {found.mean:+.1f} points{between}, {found.verdict}"
+def verdicts(models: Mapping[str, Mapping[int, Mapping[str, Any]]], suffix: str) -> str:
+    """The students without feed-forwards of their own against the one with fewer blocks, seed by
+    seed: accuracy, and latency in the same rounds."""
+    theirs, said = models[BASELINE + suffix], []
+    for name in ("one_map", "folded"):
+        pairs = [(run, theirs[seed]) for seed, run in models[name + suffix].items()]
+        found = paired(*([pair[i]["accuracy"]["value"] for pair in pairs] for i in (0, 1)))
+        times = [ours["latency_ms"]["p50"] / other["latency_ms"]["p50"] for ours, other in pairs]
+        mean, low, high = (signed(each, "accuracy") for each in (found.mean, found.low, found.high))
+        between = f" ({low} to {high})" if low else ""
+        said.append(
+            f"{name}{suffix} {mean} points{between}, {found.verdict}, in "
+            f"{statistics.median(times):.2f} of its time"
+        )
+    return f"Against `{BASELINE}{suffix}`: {'; '.join(said)}."
 
 
 def chart_of(run: Path) -> str | None:
