@@ -13,7 +13,7 @@ from attar.recipe.graph import find_cycle, in_order
 from attar.recipe.load import parse_recipe
 
 STEPS = 3000
-FEW = 200
+FEW = 300
 
 
 class Counted(str):
