@@ -12,7 +12,7 @@ import attar.numerics.logits
 import tiny
 from attar.losses.config import CrossEntropy, ForwardKl, HiddenMse, LossConfig, ReverseKl
 from attar.losses.targets import Targets, count_units
-from attar.losses.term import Pair
+from attar.losses.term import Needs, Pair
 from attar.losses.total import TotalLoss
 from attar.models.head_chunks import has_plain_head
 from attar.training.forward import forward, shape_of, stacks_of
@@ -90,3 +90,13 @@ def test_in_bf16_a_step_has_the_gradients_of_whole_logits_to_its_digits() -> Non
     for own, plain in zip(found, wanted, strict=True):
         assert own.dtype == torch.float32
         assert (own - plain).norm() <= 0.01 * plain.norm()
+
+
+@pytest.mark.parametrize("family", ["llama", "t5"])
+def test_no_keys_and_values_are_kept(family: str) -> None:
+    model, kept = tiny.tiny_language_model(family), []
+    model.register_forward_hook(lambda _, __, raw: kept.append(raw.past_key_values))
+    ids = torch.randint(3, tiny.VOCABULARY, (2, 5))
+    inputs = {"input_ids": ids} | ({"decoder_input_ids": ids} if family == "t5" else {})
+    forward(model, inputs, Needs())
+    assert kept[-1] is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -44,8 +45,11 @@ def forward(model: PreTrainedModel, inputs: Mapping[str, Tensor], needs: Needs) 
             seen = watching.enter_context(
                 capture(model, hidden=False, scores=needs.scores, qkv=needs.qkv)
             )
+        # keys and values are not read again, and a cache would copy them
+        caches = "use_cache" in inspect.signature(model.forward).parameters
+        settings = {"use_cache": False} if caches else {}
         raw, logits = run_to_logits(
-            model, inputs, output_hidden_states=needs.hidden, return_dict=True
+            model, inputs, output_hidden_states=needs.hidden, return_dict=True, **settings
         )
     if isinstance(logits, Tensor):
         logits = _wide(logits)
