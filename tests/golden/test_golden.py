@@ -31,6 +31,7 @@ NOT_REPEATABLE = (
     "per_s",
     "latency",
     "latency_ms",
+    "stages",
     "machine",
     "sentence",
     "page_kib",
