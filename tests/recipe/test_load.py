@@ -74,6 +74,11 @@ def test_all_mistakes_are_reported_at_once_each_with_its_place_and_line() -> Non
         ("seed = 3", "seed = -1", "should be greater than or equal to 0, got -1"),
         ("seed = 3", "sead = 3", "sead (line 3): unknown name (did you mean 'seed'?)"),
         ('method = "minmax"', "", "steps.int8 (line 15): 'method' is missing"),
+        (
+            'method = "minmax"',
+            'metod = "minmax"',
+            "steps.int8.metod (line 18): unknown name (did you mean 'method'?)",
+        ),
         ("keep_blocks = [1]", "keep_blocks = [2, 1]", "distinct block numbers from 0"),
         ("keep_blocks = [1]", "keep_block = [1]", "steps.student.model.keep_block (line 12): unk"),
         (", keep_blocks = [1]", "", "changes nothing; give keep_blocks, hidden_size"),

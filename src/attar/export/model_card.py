@@ -172,9 +172,12 @@ def _figures(task: Task, parity: ParityResult, audit: FusionAudit) -> str:
     if parity.error_ratio is not None:  # only for quantized activations
         lines.append(
             f"- On {parity.examples} texts the outputs were compared with those of the quantized "
-            f"model in torch: they differ by {100 * parity.relative_error:.0f} % of the change "
+            "model in torch, with only the quantizers that this runtime has: they differ by "
+            f"{100 * parity.relative_error:.0f} % of the change "
             f"that quantizing the activations makes (root mean square){_flips(parity, task)}. That "
-            f"change is {parity.error_ratio:.2f} times as large here as in torch (`parity.json`)."
+            f"change is {parity.error_ratio:.2f} times as large here as in torch (`parity.json`). "
+            "An evaluation of the quantized model in torch also has the others, such as those of "
+            "attention probabilities, so more of its answers may differ."
         )
     else:
         lines.append(

@@ -101,6 +101,8 @@ def _told_apart(detail: ErrorDetails, spot: Spot) -> Spot:
     in a plain union lacks, that of the union."""
     if detail["type"] == "missing" and spot.choice is not None:
         return replace(spot, place=spot.choice)
+    if misspelt := _misspelt_discriminator(detail):
+        return replace(spot, place=(*spot.place, misspelt))
     if detail["type"] != "union_tag_invalid":
         return spot
     return replace(spot, place=(*spot.place, _discriminator(detail.get("ctx", {}))))
@@ -109,6 +111,14 @@ def _told_apart(detail: ErrorDetails, spot: Spot) -> Spot:
 def _discriminator(context: Mapping[str, Any]) -> str:
     """The discriminator field, given by name or by a function of that name."""
     return str(context["discriminator"]).strip("'()")
+
+
+def _misspelt_discriminator(detail: ErrorDetails) -> str | None:
+    """The key of a table without its discriminator that looks like it; None if there is none."""
+    if detail["type"] != "union_tag_not_found":
+        return None
+    wanted = [_discriminator(detail.get("ctx", {}))]
+    return next((str(key) for key in detail["input"] if did_you_mean(str(key), wanted)), None)
 
 
 def shown(value: Any) -> str:
@@ -126,6 +136,8 @@ def _sentence(detail: ErrorDetails, spot: Spot) -> str:
         return "missing"
     if kind == "union_tag_not_found":
         field = _discriminator(context)
+        if name == _misspelt_discriminator(detail):
+            return f"unknown name{did_you_mean(name, [field])}"
         return f"{field!r} is missing; it says what kind of table this is"
     if kind == "union_tag_invalid":
         tag = str(context["tag"])

@@ -102,7 +102,7 @@ def labelled(subject: Subject) -> str:
             ("run", "export"),
             ("model", "int8"),
             ("format", "openvino", 'or "onnxruntime"'),
-            ("parity.max_label_flips", tolerated, "answers that may differ from the int8 model's"),
+            ("parity.max_label_flips", tolerated, "share of labels that may differ from torch's"),
         ),
         _table(
             "steps.scores",
