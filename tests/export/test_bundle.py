@@ -12,8 +12,9 @@ import pytest
 import forked
 from attar.artifacts import read_json
 from attar.errors import ArtifactError
-from attar.export.bundle import NEEDED, flops_formula, write_bundle
+from attar.export.bundle import flops_formula, write_bundle
 from attar.export.deployed import Deployed
+from attar.export.model_card import NEEDED
 from attar.models.cost import cost_from_config
 from attar.tasks.task import Task
 from deployments import Deployments

@@ -173,7 +173,7 @@ class FilesData(DataSettings):
             split = next(name for name, is_named in named.items() if is_named)
             raise ValueError(
                 f'{split} names the file of a split, and with document = "file" every file is a '
-                f"row of train, {self.validation_share:g} of which is held out; remove {split}"
+                f"row of train, {self.validation_share:.0%} of which is held out; remove {split}"
             )
         return self
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from attar.artifacts import disk_errors_explained, sha256_of, write_text
 from attar.errors import ArtifactError
+from attar.export.model_card import install_command
 from attar.models.cost import Cost
 from attar.models.deployed.runtimes import MODEL_FILES, Deployment, Flops, RuntimeName
 from attar.models.sources.safe_files import CONFIG_FILE
@@ -57,12 +58,6 @@ VECTORS_WITH_ATTAR = ("print(model.embed(texts, side='query')[0].tolist())",)
 WITH_ATTAR = ("answer = model.{verb}([tuple(texts) if len(texts) == 2 else texts[0]])[0]",)
 """The rest of the file if torch is the runtime, where attar unpacks the weights. {verb} and the
 printing of an answer depend on the task."""
-NEEDED = {
-    "openvino": ("openvino", "tokenizers", "numpy"),
-    "onnxruntime": ("onnxruntime", "tokenizers", "numpy"),
-    "safetensors": ("attar[train]",),
-}
-"""Format → packages that `predict.py` imports."""
 
 
 def write_bundle(model_folder: Path, folder: Path, task: Task) -> None:
@@ -132,13 +127,11 @@ def write_snippet(folder: Path, form: RuntimeName, task: Task) -> None:
 def _or_named(form: RuntimeName, lines: Sequence[str]) -> tuple[str, ...]:
     """Lines that import packages; if one is missing, its name and the command that installs those
     of this export."""
-    packages = (f"{name}=={version(name.partition('[')[0])}" for name in NEEDED[form])
-    command = "pip install " + " ".join(f'"{each}"' if "[" in each else each for each in packages)
     return (
         "try:",
         *(f"    {line}" for line in lines),
         "except ModuleNotFoundError as error:",
-        f"    command = '{command}'",
+        f"    command = '{install_command(form)}'",
         "    sys.exit(f'{error.name} is not installed. Run: {command}')",
     )
 

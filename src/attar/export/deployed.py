@@ -239,7 +239,7 @@ class Deployed:
 
     def __reduce__(self) -> NoReturn:
         raise UsageError(
-            f"a loaded model cannot be pickled or copied; send the name of its folder and load it "
+            "a loaded model cannot be pickled or copied; send the name of its folder and load it "
             f"in each process: attar.load({str(self.folder)!r})"
         )
 

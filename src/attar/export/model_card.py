@@ -9,6 +9,7 @@ because it depends on the base model and the data. Imports no torch.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from attar.artifacts import CARD_FILE, disk_errors_explained
 from attar.data.glue import HUB_DATASET
 from attar.escaping import for_markdown, for_markdown_code, for_yaml
 from attar.export.fusion_audit import FOUR_BIT, FusionAudit
-from attar.models.deployed.runtimes import Deployment
+from attar.models.deployed.runtimes import Deployment, RuntimeName
 from attar.models.sources.demo import DEMO_MODELS, PREFIX
 from attar.models.sources.references import HUB_ID
 from attar.numerics.statistics import most_unseen
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
     from attar.export.parity import ParityResult  # `parity` imports torch
 
 RUNTIMES = {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime", "safetensors": "attar and torch"}
+NEEDED: Mapping[RuntimeName, tuple[str, ...]] = {
+    "openvino": ("openvino", "tokenizers", "numpy"),
+    "onnxruntime": ("onnxruntime", "tokenizers", "numpy"),
+    "safetensors": ("attar[train]",),
+}
+"""Format → packages that `predict.py` imports."""
 LIBRARIES = {"openvino": "openvino", "onnxruntime": "onnx", "safetensors": "attar"}
 """Format → `library_name` of the Hub."""
 NO_LICENSE = "- Its license is not stated: that of the base model and of the training data applies."
@@ -150,14 +157,20 @@ def _listed(names: Sequence[str]) -> str:
     return f"{shown} and {left:,} more (`task.json`)" if left > 0 else shown
 
 
+def install_command(form: RuntimeName) -> str:
+    """The command that installs what `predict.py` imports, in the versions of this export."""
+    packages = (f"{name}=={version(name.partition('[')[0])}" for name in NEEDED[form])
+    return "pip install " + " ".join(f'"{each}"' if "[" in each else each for each in packages)
+
+
 def _usage(task: Task, deployment: Deployment) -> str:
     is_torch = deployment.format == "safetensors"
     is_pair = task.num_texts == 2
-    packages = "attar" if is_torch else f"{deployment.format} tokenizers numpy"
+    command = install_command(deployment.format)
     arguments = '"first text" "second text"' if is_pair else '"some text"'
     row = '("first text", "second text")' if is_pair else '"some text"'
     return (
-        f"```sh\npip install {packages}\npython -P predict.py {arguments}\n```\n\n"
+        f"```sh\n{command}\npython -P predict.py {arguments}\n```\n\n"
         + ("" if is_torch else "or with attar, which needs no torch for it:\n\n")
         + f'```python\nimport attar\nattar.load("this folder").{task.shown.verb}([{row}])\n```'
     )

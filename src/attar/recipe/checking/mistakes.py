@@ -97,8 +97,8 @@ def explain(error: ValidationError, root: type[BaseModel]) -> list[Mistake]:
 
 
 def _told_apart(detail: ErrorDetails, spot: Spot) -> Spot:
-    """For errors of a discriminator, the place of the discriminator field; for an item that a list
-    in a plain union lacks, that of the union."""
+    """For errors of a discriminator, the place of its field, or of the misspelt one; for an item
+    that a list in a plain union lacks, that of the union."""
     if detail["type"] == "missing" and spot.choice is not None:
         return replace(spot, place=spot.choice)
     if misspelt := _misspelt_discriminator(detail):
