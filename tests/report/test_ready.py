@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from attar.report.reading import Made, read_made
 from attar.report.sections.comparison import comparisons
 from attar.report.sections.headline import Headline
 from attar.report.sections.page import page_of
-from attar.report.sections.verdict import settings_to_try, worst_loss
+from attar.report.sections.verdict import settings_to_try, verdict_of, worst_loss
 
 Models = dict[str, tuple[str, int, float, float, float, float]]
 MET = {"metric": "scores.deploy.accuracy", "at_least": 0.7}
@@ -148,6 +149,22 @@ def test_without_gates_nothing_is_judged_and_a_gate_is_proposed(tmp_path: Path) 
     verdict = headline_of(tmp_path, []).verdict
     assert verdict.word == "NOT JUDGED"
     assert 'metric = "scores.deploy.accuracy", of = "scores.teacher.accuracy"' in verdict.reasons[0]
+
+
+def test_the_proposed_gate_limits_a_metric_that_is_better_the_lower_it_is(tmp_path: Path) -> None:
+    """`check` refuses max_drop for such a metric."""
+    (comparison,) = comparisons(
+        read_made(made_up_run.write_run(tmp_path), made_up_run.recipe(gates=[]))
+    )
+    rows = tuple(
+        replace(row, qualities={"nll": row.qualities["accuracy"]}) for row in comparison.families
+    )
+    language = replace(comparison, metrics=("nll",), families=rows)
+    (reason,) = verdict_of([], comparison=language, product=rows[-1]).reasons
+    baseline = language.family(language.baseline)
+    assert baseline is not None
+    name, value = rows[-1].name, baseline.qualities["nll"].value
+    assert reason.endswith(f'metric = "scores.{name}.nll" and at_most = {value:.4g}')
 
 
 def test_a_model_at_chance_is_not_ready_whatever_the_gates_say(tmp_path: Path) -> None:

@@ -22,10 +22,9 @@ from attar.report.sections.lineage import ancestors
 from attar.report.sections.measured import DEPLOYED, FORM_WORDS, ModelRow
 
 READY, NOT_READY, NOT_JUDGED = "READY", "NOT READY", "NOT JUDGED"
-GATE_EXAMPLE = (
-    '[[gates]] with metric = "{step}.{product}.{metric}", of = "{step}.{baseline}.{metric}" and '
-    "max_drop = 0.01"
-)
+DROP_EXAMPLE = ', of = "{step}.{baseline}.{metric}" and max_drop = 0.01'
+MOST_EXAMPLE = " and at_most = {value:.4g}"
+"""For a metric that is better the lower it is; {value} is the baseline's."""
 MOST_TRIES = 3
 """Maximum number of suggestions per gate; those that help most often come first."""
 
@@ -131,9 +130,13 @@ def verdict_of(
 def _without_gates(comparison: Comparison | None, product: ModelRow | None) -> str:
     if comparison is None or product is None or product.name == comparison.baseline:
         return "the recipe sets no quality gates ([[gates]])"
-    names = {"step": comparison.step, "baseline": comparison.baseline, "product": product.name}
-    return "the recipe sets no quality gates; for example " + GATE_EXAMPLE.format(
-        **names, metric=comparison.metric
+    metric, baseline = comparison.metric, comparison.family(comparison.baseline)
+    limit = DROP_EXAMPLE.format(step=comparison.step, baseline=comparison.baseline, metric=metric)
+    if metric in LOWER_IS_BETTER and baseline is not None and metric in baseline.qualities:
+        limit = MOST_EXAMPLE.format(value=baseline.qualities[metric].value)
+    return (
+        "the recipe sets no quality gates; for example [[gates]] with metric = "
+        f'"{comparison.step}.{product.name}.{metric}"{limit}'
     )
 
 
