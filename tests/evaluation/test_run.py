@@ -151,20 +151,21 @@ def test_the_same_seed_gives_the_same_figures_and_another_other_intervals(tmp_pa
 
 def test_rows_that_a_model_does_not_read_to_their_end_are_counted_and_said(tmp_path: Path) -> None:
     config = classifiers.write_rows(tmp_path / "data")
-    folders = {name: classifiers.write_classifier(tmp_path / name) for name in ("short", "long")}
-    task = Task.read(folders["short"])
-    task.model_copy(update={"max_length": 10}).write(folders["short"])
+    names = ("short", "as_short", "long")
+    folders = {name: classifiers.write_classifier(tmp_path / name) for name in names}
+    for name in ("short", "as_short"):
+        task = Task.read(folders[name])
+        task.model_copy(update={"max_length": 10}).write(folders[name])
     tokenizer = Tokenizer.from_file(str(folders["short"] / "tokenizer.json"))
     texts = load_data(config, tmp_path, name="colours").splits["validation"].texts
     count = sum(len(tokenizer.encode(text).ids) > 10 for (text,) in texts)
     stream = io.StringIO()
     context = classifiers.context_for(tmp_path, config, folders, progress=Progress(stream))
-    evaluate(step("short", "long"), context)
+    evaluate(step(*names), context)
     told = [line for line in stream.getvalue().splitlines() if line.startswith("warning: ")]
     assert 0 < count < len(texts)
     assert len(told) == 1
-    assert "model 'short' reads 10 tokens" in told[0]
-    assert f"{count} of {len(texts)} rows" in told[0]
+    assert f"{count} of {len(texts)} rows have more than 10 tokens and are truncated" in told[0]
 
 
 def test_a_regression_is_judged_by_its_correlations(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_a_planted_gain_is_found_where_unpaired_means_would_not_show_it() -> Non
 
 def test_noise_alone_is_inside_the_noise() -> None:
     """Of twenty such draws one leaves its interval; how many do is the law further down."""
-    assert paired(*two_methods(8, at=1)).verdict == "no measurable difference"
+    assert paired(*two_methods(8, at=1)).verdict == "not significant"
 
 
 @pytest.mark.parametrize("seeds", [1, 2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,8 @@ def test_the_sentence_compares_the_fastest_deployed_model_with_the_first_float_o
     tmp_path: Path,
 ) -> None:
     assert sentence(made_up_run.write_run(tmp_path)) == (
-        "6-block teacher → 3-block int8 student: 6.0× faster, 5.0× smaller, no measurable "
-        "difference in accuracy on 1,480 texts (−1.0 points, 95 % interval −2.2 to 0.2)"
+        "6-block teacher → 3-block int8 student: 6.0× faster, 5.0× smaller, accuracy "
+        "1.0 points lower on 1,480 texts (not significant: 95 % interval −2.2 to 0.2)"
     )
 
 
@@ -125,7 +126,8 @@ def test_the_verdict_is_that_of_the_metric_that_is_told(tmp_path: Path) -> None:
         d | {"metric": "f1", "within_noise": not d["within_noise"]} for d in metrics["differences"]
     ]
     metrics["differences"] = [*others, *metrics["differences"]]
-    assert "no measurable difference in accuracy" in sentence(with_scores(tmp_path, metrics))
+    said = sentence(with_scores(tmp_path, metrics))
+    assert re.search(r"accuracy \d\.\d points lower on 1,480 texts \(not significant: ", said), said
 
 
 def test_a_gate_that_was_not_measured_is_not_told_as_missed(tmp_path: Path) -> None:

@@ -106,6 +106,7 @@ def test_a_met_gate_whose_interval_reaches_the_limit_is_not_met_for_sure(
     assert page.headline.lines[0] == f"READY: {verdict.reasons[0]}"
 
 
+RAISE = "Raise validation_share"
 ADD = "Add rows to the validation file of [data.docs]"
 FILES = {"path": "docs.csv", "validation": None, "validation_share": 0.1}
 
@@ -113,7 +114,16 @@ FILES = {"path": "docs.csv", "validation": None, "validation_share": 0.1}
 @pytest.mark.parametrize(
     ("settings", "how"),
     [
-        (FILES, f"{ADD}, or, if there is none, raise validation_share (now 0.1)."),
+        (
+            FILES,
+            f"{ADD}, or, if there is none, raise validation_share (now 0.1), which "
+            "takes rows from train.",
+        ),
+        (
+            FILES | {"validation_share": 0.25},
+            f"{RAISE} (now 0.25) in [data.docs], which takes rows from train, or add rows to "
+            "its file.",
+        ),
         (FILES | {"validation": "dev"}, f"{ADD}."),
         (FILES | {"validation_rows": 200}, "Raise validation_rows (now 200) in [data.docs]."),
         ({}, "Data 'docs' needs a larger validation split."),

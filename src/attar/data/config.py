@@ -22,6 +22,8 @@ GlueTask = Literal["cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte",
 NO_DELIMITERS = "\"'\r\n\0"
 MAX_ROW_KIB = 512
 """Longer rows are set aside; this is over a hundred times the text in 512 tokens."""
+USUAL_SHARE = 0.1
+"""Share of train to hold out for validation."""
 MAX_DOCUMENT_KIB = 2**14
 """The limit if each file is a row; few books are longer."""
 SummarizationTask = Literal["cnn_dailymail", "xsum"]
@@ -116,7 +118,7 @@ class FilesData(DataSettings):
     validation: str | None = None
     """File stem of the validation split; None: 'validation', 'dev' or 'valid' if such a file
     exists, else rows of train are held out."""
-    validation_share: float = Field(default=0.1, gt=0.0, lt=1.0)
+    validation_share: float = Field(default=USUAL_SHARE, gt=0.0, lt=1.0)
     """Share of train that is held out for validation if there is no validation file."""
     test: str | None = None
     """File stem of the test split; None: there is none."""

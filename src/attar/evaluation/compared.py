@@ -47,11 +47,12 @@ class Compared:
         return encoded
 
     def warn_of_cut(self, name: str, encoded: Encoded) -> None:
-        """Warn about texts that are truncated for a model."""
+        """Warn about texts that are truncated for a model, once for all that truncate alike."""
         if count := int(encoded.is_cut.sum()):
+            limit = self.forms[name].task.max_length
             self.context.progress.warn(
-                f"model {name!r} reads {self.forms[name].task.max_length} tokens; {count} of "
-                f"{len(encoded)} rows have more and were truncated"
+                f"{count} of {len(encoded)} rows have more than {limit} tokens and are truncated "
+                f"for models with a limit of {limit}"
             )
 
     def progress(

@@ -11,7 +11,7 @@ sign, so p is the share of all 2ⁿ sign assignments whose mean is at least as f
 smallest possible p is 2 / 2ⁿ: 0.25 with three seeds; at least six seeds are needed for p < 0.05.
 
 With one or two pairs no conclusion is drawn: one has no spread, and the interval of two is 12.7
-standard errors wide. If the interval contains 0, there is no measurable difference.
+standard errors wide. If the interval contains 0, the difference is not significant.
 
 Left out: corrections for multiple comparisons; and Wilcoxon's test, which ignores the sizes of the
 differences and has the same smallest p. `scipy.stats` is the reference in the tests; at run time it
@@ -44,7 +44,7 @@ SAME = 1e-12
 """Relative tolerance for equality: larger than rounding errors of sums, smaller than differences of
 scores."""
 
-Verdict = Literal["better", "worse", "no measurable difference", "too few to tell"]
+Verdict = Literal["better", "worse", "not significant", "too few to tell"]
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,13 @@ class Paired:
         if self.low is None or self.high is None:
             return "too few to tell"
         if self.low <= 0.0 <= self.high:
-            return "no measurable difference"
+            return "not significant"
         return "better" if self.mean > 0 else "worse"
 
     @property
     def within_noise(self) -> bool | None:
         """Whether the interval contains 0; None with too few pairs."""
-        return None if self.low is None else self.verdict == "no measurable difference"
+        return None if self.low is None else self.verdict == "not significant"
 
 
 def paired(scores: Sequence[float], against: Sequence[float], level: float = LEVEL) -> Paired:
@@ -87,7 +87,7 @@ def paired(scores: Sequence[float], against: Sequence[float], level: float = LEV
     Example:
         >>> found = paired([0.84, 0.85, 0.86], [0.83, 0.83, 0.85])
         >>> round(found.mean, 4), found.wins, found.p, found.verdict
-        (0.0133, 3, 0.25, 'no measurable difference')
+        (0.0133, 3, 0.25, 'not significant')
     """
     if len(scores) != len(against) or not scores:
         raise ValueError(

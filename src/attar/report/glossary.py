@@ -13,7 +13,7 @@ WORDS: dict[str, str] = {
     "accuracy, averaged over texts in 15 bins of confidence; 0 is perfect",
     "point": "a hundredth of a metric: 83.1 % is 0.4 points below 83.5 %",
     "interval": "95 % confidence interval, by bootstrap: the measured texts are resampled",
-    "no measurable difference": "the 95 % interval of a paired difference contains zero: "
+    "not significant": "the 95 % interval of a paired difference contains zero: "
     "these texts cannot tell the two models apart; otherwise the difference is real",
     "pairs": "two runs with different methods and the same seed; the common effect of the seed "
     "cancels in their difference",

@@ -231,7 +231,7 @@ def difference_figures(metric: str, *differences: float) -> tuple[list[str], str
 def difference_text(
     metric: str, value: float, low: float | None, high: float | None, count: int | None = None
 ) -> str:
-    """A difference in quality with its 95 % interval, and whether it is real.
+    """A difference in quality, whether it is significant, and its 95 % interval.
 
     Args:
         count: number of texts or passages; None: unknown.
@@ -239,20 +239,19 @@ def difference_text(
         >>> difference_text("accuracy", -0.021, -0.036, -0.004, 1104)
         'accuracy 2.1 points lower on 1,104 texts (a real difference: 95 % interval −3.6 to −0.4)'
         >>> difference_text("accuracy", -0.004, -0.011, 0.003)
-        'no measurable difference in accuracy (−0.4 points, 95 % interval −1.1 to 0.3)'
+        'accuracy 0.4 points lower (not significant: 95 % interval −1.1 to 0.3)'
         >>> difference_text("bits_per_byte", 0.02, 0.01, 0.03).partition(": ")[2]
         '95 % interval 0.010 to 0.030; lower is better)'
     """
     name, change = metric.replace("_", " "), change_text(metric, value)
     on = f" on {sample_text(metric, count)}" if count else ""
+    claim = f"equal {name}{on}" if change == "equal" else f"{name} {change}{on}"
     if low is None or high is None:
-        return f"equal {name}{on}" if change == "equal" else f"{name} {change}{on}"
-    shown, unit = difference_figures(metric, value, low, high)
-    interval = f"95 % interval {shown[1]} to {shown[2]}"
-    if low <= 0 <= high:
-        return f"no measurable difference in {name}{on} ({shown[0]}{unit}, {interval})"
+        return claim
+    ends, _ = difference_figures(metric, low, high)
+    verdict = "not significant" if low <= 0 <= high else "a real difference"
     hint = "; lower is better" if metric in LOWER_IS_BETTER else ""
-    return f"{name} {change}{on} (a real difference: {interval}{hint})"
+    return f"{claim} ({verdict}: 95 % interval {ends[0]} to {ends[1]}{hint})"
 
 
 def compared_text(ratio: float, better: str, worse: str, same: str) -> str:

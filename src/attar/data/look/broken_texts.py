@@ -40,7 +40,7 @@ FAULTS = (
     Fault(
         "HTML entities that lost their &",
         re.compile(rf"(?<![\w&])(?:{NAMES}|#\d{{2,4}});"),
-        "put it back and decode them (html.unescape in Python)",
+        "write &#39; for #39; and decode them (html.unescape in Python)",
     ),
     Fault(
         "characters of a wrong encoding",

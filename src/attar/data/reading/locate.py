@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import get_args
 
 from attar.data.config import (
+    USUAL_SHARE,
     FilesData,
     GlueData,
     GlueTask,
@@ -177,8 +178,7 @@ def own_files(config: FilesData, recipe_folder: Path) -> SplitFiles:
     if "train" not in found and unclaimed and not base.is_dir():
         found["train"] = unclaimed
     _refuse_shared_files(found)
-    usual = type(config).model_fields["validation_share"].default  # a saved recipe has it too
-    if "validation" in found and config.validation_share != usual:
+    if "validation" in found and config.validation_share != USUAL_SHARE:  # a saved recipe has it
         raise DataError(
             f"validation_share = {config.validation_share:g} holds out rows of train, but "
             f"{found['validation'][0]} is a validation file; remove validation_share, or the file"

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from attar.artifacts import write_text
-from attar.data.config import FilesData
+from attar.data.config import USUAL_SHARE, FilesData
 from attar.data.look.guesses import Guessed, TaskName, Wishes, guess
 from attar.data.look.lengths import Measure, roughly_tokens_of
 from attar.data.look.one_pass import summary_of_files
@@ -55,7 +55,6 @@ RECIPES: Mapping[TaskName, Callable[[Subject], str]] = {
     "running_text": running_text,
 }
 """Task → function that writes its recipe. Without labels, only language modelling is possible."""
-USUAL_SHARE: float = FilesData.model_fields["validation_share"].default
 NOT_A_NAME = re.compile(r"[^A-Za-z0-9_-]+")
 
 
