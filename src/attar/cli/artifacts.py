@@ -23,14 +23,14 @@ def peek(
             metavar="DIR", show_default=False, help="The folder of a tokenize or a select step."
         ),
     ],
-    random: Annotated[bool, typer.Option("--random", help="Drawn at random.")] = False,
-    best: Annotated[bool, typer.Option("--best", help="The highest scores.")] = False,
-    worst: Annotated[bool, typer.Option("--worst", help="The lowest scores.")] = False,
+    random: Annotated[bool, typer.Option("--random", help="Random chunks.")] = False,
+    best: Annotated[bool, typer.Option("--best", help="Those with the highest scores.")] = False,
+    worst: Annotated[bool, typer.Option("--worst", help="Those with the lowest scores.")] = False,
     every: Annotated[
         bool,
         typer.Option("--all", help="Of a selection: also the rejected chunks, with the reason."),
     ] = False,
-    count: Annotated[int, typer.Option("-n", min=1, help="How many chunks.")] = 5,
+    count: Annotated[int, typer.Option("-n", min=1, help="Number of chunks.")] = 5,
     source: Annotated[str | None, typer.Option(help="Only chunks of this source.")] = None,
     corpus: Annotated[
         str | None,
@@ -41,7 +41,7 @@ def peek(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Print chunks of a corpus or a selection, with their scores and why each was kept or not."""
+    """Print chunks of a corpus or a selection, with scores and why each was kept or rejected."""
     from attar.errors import UsageError
     from attar.selection import peek as peeking
 
@@ -99,8 +99,7 @@ def predict(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Answer texts with label, probability and milliseconds, or with the parts that are marked; or
-    the rows of a file."""
+    """Predict for texts, or for the rows of a file, with an exported model."""
     from attar.export.opened import open_exported
 
     if source or target or text or keep or side or delimiter is not None or not header:
@@ -203,7 +202,7 @@ def push(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Publish an exported model on the Hugging Face Hub, its card with the measured figures."""
+    """Publish an exported model and its card on the Hugging Face Hub."""
     from attar.export.push import push as push_folder
 
     pushed = push_folder(folder, repo, license=license, is_private=not public, is_upload=upload)

@@ -13,9 +13,7 @@ from attar.escaping import for_terminal
 
 KeepReplaced = Annotated[
     bool,
-    typer.Option(
-        "--keep-replaced", help="Keep artifacts that are replaced for good, in the run's .kept."
-    ),
+    typer.Option("--keep-replaced", help="Keep replaced artifacts in the run's .kept, for good."),
 ]
 
 
@@ -28,7 +26,7 @@ def run(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Run a recipe; what is already there and still fits is reused."""
+    """Run a recipe. Finished steps are reused unless their settings or inputs have changed."""
     from attar.recipe.run import run_recipe
 
     summary = run_recipe(
@@ -82,8 +80,7 @@ def plan(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show what a recipe will cost (parameters, FLOPs, memory, disk, time) and which steps are
-    done."""
+    """Estimate what a recipe costs (FLOPs, memory, disk, time), and show which steps are done."""
     from attar.cores import prepare_torch
     from attar.progress import Progress
     from attar.recipe.load import load_recipe
@@ -112,7 +109,7 @@ def status(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show which steps of a run are done, which are running, and what they measured."""
+    """Show which steps of a run are done or running, and their metrics."""
     from attar.recipe.outcome.status import status_of
 
     found = status_of(folder, every_byte=verify)
@@ -135,7 +132,7 @@ def resume(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Continue a run that was stopped, from its folder alone."""
+    """Continue a run that was stopped."""
     from attar.recipe.run import resume_run
 
     summary = resume_run(
@@ -151,7 +148,7 @@ def resume(
 def report(
     folder: RunFolder, as_json: Json = False, quiet: Quiet = False, debug: Debug = False
 ) -> None:
-    """Write a run's report again from what its steps left on disk."""
+    """Write a run's report again, from the results of its steps."""
     from attar.recipe.report_again import report_again
 
     page = report_again(folder, quiet=quiet)

@@ -34,7 +34,7 @@ def new(
     ] = None,
     task: Annotated[
         str | None,
-        typer.Option(help="classification, regression, pairs, running_text or unlabelled."),
+        typer.Option(help="classes, numbers, pairs, running_text or unlabelled."),
     ] = None,
     size: Annotated[str, typer.Option(help="quick, good or best.")] = "quick",
     model: Annotated[
@@ -54,7 +54,7 @@ def new(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Look at your own data and write a first recipe for it."""
+    """Inspect your data and write a first recipe for it."""
     from attar.data.look.form import TASKS, TaskName, Wishes
     from attar.errors import UsageError
     from attar.progress import Progress

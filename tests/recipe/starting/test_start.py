@@ -128,7 +128,7 @@ def test_a_small_table_holds_out_more_than_a_tenth(
     made = new_recipe(data, Wishes(), model=str(tiny_bert), output=tmp_path / "r.toml")
     config = load_recipe(made.file).data["my_data"]
     assert len(load_data(config, tmp_path, name="d").split("validation")) == held_out
-    said = f"{held_out} of {count:,} rows judge the models"
+    said = f"{held_out} of {count:,} rows are held out for evaluation"
     assert (said in made.file.read_text()) == (held_out > count / 10)
 
 
@@ -155,7 +155,7 @@ def test_without_a_tokenizer_words_are_counted_and_that_is_said(tmp_path: Path) 
     made = new_recipe(data, Wishes(), model="owner/some-bert", output=tmp_path / "r.toml")
     assert made.summary.unit == "words"
     assert "have at most 6 words" in made.file.read_text()
-    assert "count those of your model" in made.file.read_text()
+    assert "see num_hidden_layers in your model" in made.file.read_text()
 
 
 def test_a_classifier_of_other_classes_gets_a_new_head(tmp_path: Path, tiny_bert: Path) -> None:

@@ -120,7 +120,7 @@ class NewRecipe:
         return [f"attar {verb} {recipe}" for verb in ("check", "plan", "run")]
 
     def text(self) -> str:
-        says = ("finds mistakes", "says what it costs", "does it")
+        says = ("finds mistakes", "estimates time, memory and disk", "trains and evaluates")
         width = max(map(len, self.next))
         steps = (f"  {c.ljust(width)}   {s}" for c, s in zip(self.next, says, strict=True))
         lines = [
@@ -265,11 +265,13 @@ def _subject(
         why |= {"max_set_aside": f"{lost:.1%} of the rows cannot be used; better fix them"}
     if share > USUAL_SHARE:
         settings |= {"validation_share": share}
-        why |= {"validation_share": f"{held_out} of {train.rows:,} rows judge the models"}
+        why |= {
+            "validation_share": f"{held_out} of {train.rows:,} rows are held out for evaluation"
+        }
     most = SIZES[size].rows
     if most is not None and rows > most and not is_running:
         settings |= {"train_rows": most}
-        why |= {"train_rows": f"of {rows:,}, drawn by the seed; remove this line to use all"}
+        why |= {"train_rows": f"of {rows:,}, a random sample; remove this line to use all"}
     longest, lengths = _length(train, summary.unit, model.config)
     return Subject(
         name=name,

@@ -54,9 +54,9 @@ def labelled(subject: Subject) -> str:
     length = ("max_length", subject.longest or 128, f"tokens; {subject.lengths}")
     blocks = subject.blocks or 6
     every_second = list(range(1 - blocks % 2, blocks, 2)) if blocks > 1 else [0]
-    kept = f"every second of {blocks} blocks"
+    kept = f"every second of the {blocks} blocks"
     if subject.blocks is None:
-        kept = "every second of 6 blocks; count those of your model (num_hidden_layers)"
+        kept = "every second of 6 blocks; see num_hidden_layers in your model's config.json"
     metric = "pearson" if subject.is_score else "accuracy"
     tolerated = round(ROWS_OF_A_GATE / max(subject.validation_rows, 1), 3)
     tolerated = min(max(SMALLEST_DROP, tolerated), LARGEST_DROP)
@@ -85,15 +85,15 @@ def labelled(subject: Subject) -> str:
         ),
         _table(
             "[steps.student.losses]",
-            ("kind", "forward_kl", "the teacher's answers"),
+            ("kind", "forward_kl", "learns the teacher's predictions"),
             ("temperature", 2.0),
         ),
-        _table("[steps.student.losses]", ("kind", "hidden_mse", "and its hidden states")),
+        _table("[steps.student.losses]", ("kind", "hidden_mse", "and the teacher's hidden states")),
         _table(
             "steps.int8",
             ("run", "quantize"),
             ("model", "student"),
-            ("method", "percentile", "all of them: docs/guides/quantization.md"),
+            ("method", "percentile", "other methods: docs/methods.md"),
             ("calibration.data", data),
             ("calibration.examples", min(256, subject.rows)),
         ),
@@ -115,7 +115,7 @@ def labelled(subject: Subject) -> str:
             "[gates]",
             ("metric", f"scores.deploy.{metric}", "the run fails (exit code 6) if this is missed"),
             ("of", f"scores.teacher.{metric}"),
-            ("max_drop", max(0.05, tolerated), "how far it may drop; 0.05 is 5 points"),
+            ("max_drop", max(0.05, tolerated), "allowed drop; 0.05 is 5 points"),
         ),
     )
 
@@ -125,7 +125,7 @@ def _start(subject: Subject) -> list[Line]:
         return [("model", subject.model, "a folder, a hub id or a demo model")]
     return [
         ("model.from", subject.model, "a folder, a hub id or a demo model"),
-        ("model.new_head", True, "its own head is for other classes"),
+        ("model.new_head", True, "the model's own head has other classes"),
     ]
 
 
@@ -170,13 +170,13 @@ def running_text(subject: Subject) -> str:
 
 
 def _text(subject: Subject, *tables: str) -> str:
-    sizes = ", ".join(f'"{name}"' for name in SIZES)
+    sizes = ", ".join(SIZES)
     why = subject.why
     data = [(n, v, why[n]) if n in why else (n, v) for n, v in subject.data.items()]
     head = [
-        f"# A first recipe of size {subject.size!r}; comments that list {sizes} have the",
-        "# value of each size. Guesses about the data are settings of its table.",
-        _line(("name", subject.name, f"of the run's folder: runs/{subject.name}")),
+        f"# A first recipe, of size {subject.size!r}. If a setting depends on the size,",
+        f"# its comment lists the values of all sizes: {sizes}.",
+        _line(("name", subject.name, f"results are in runs/{subject.name}")),
         _line(("seed", 0)),
         "",
     ]
