@@ -152,6 +152,7 @@ class PlannedTexts:
         self._data: dict[tuple[str, bool], TextData] = {}
         self._made: dict[str, TextData] = {}
         self._chunks: dict[str, Mapping[str, PlannedChunks]] = {}
+        self._running_tokens: dict[tuple[str, str, Path, str], int] = {}
 
     def add(
         self, step: str, data: TextData, chunks: Mapping[str, PlannedChunks] | None = None
@@ -258,12 +259,15 @@ class PlannedTexts:
         Raises:
             DataError, ModelError: a step would fail to read the text.
         """
-        rows = self.loaded(data).splits[split].texts
-        sampled = rows[:: max(1, len(rows) // SAMPLED_TEXTS)]
         end = SEPARATOR if type(model.cost.model).__name__.endswith(MASKED_LM.heads) else END
-        where = f"split {split!r}"
-        blocks = token_blocks(model.tokenizer_folder, sampled, ONE_BLOCK, where, end)
-        return round(len(blocks.encoded.ids) * len(rows) / len(sampled))
+        key = data, split, model.tokenizer_folder, end
+        if key not in self._running_tokens:  # a sweep asks once for each of its models
+            rows = self.loaded(data).splits[split].texts
+            sampled = rows[:: max(1, len(rows) // SAMPLED_TEXTS)]
+            where = f"split {split!r}"
+            blocks = token_blocks(model.tokenizer_folder, sampled, ONE_BLOCK, where, end)
+            self._running_tokens[key] = round(len(blocks.encoded.ids) * len(rows) / len(sampled))
+        return self._running_tokens[key]
 
     def has_classes(self, data: str) -> bool:
         """Whether rows are labelled with classes."""
