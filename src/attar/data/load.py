@@ -107,7 +107,7 @@ def data_of(
     if is_said:
         return data
     for note in data.notes:
-        context.progress.warn(f"{context.name}: data {name!r}: {note}")
+        context.progress.warn(f"data {name!r}: {note}")  # once, not once per step
     for split, sentence in left_out(data).items():
         is_fault = split != "train" and config.source != "stdlib_docs"  # not the user's own texts
         say = context.progress.warn if is_fault else context.progress.say
