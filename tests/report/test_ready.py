@@ -107,6 +107,7 @@ def test_a_met_gate_whose_interval_reaches_the_limit_is_not_met_for_sure(
 
 
 RAISE = "Raise validation_share"
+DEPLOYS = "deploy", "deploy_ort"
 ADD = "Add rows to the validation file of [data.docs]"
 FILES = {"path": "docs.csv", "validation": None, "validation_share": 0.1}
 
@@ -236,6 +237,11 @@ def test_a_slower_model_that_meets_its_gates_is_taken_before_a_faster_that_does_
         "Take deploy_ort (ONNX Runtime): the only one that meets its gates "
         "(8.11 ms; deploy 6.92 ms, misses a gate)."
     )
+
+
+def test_no_model_is_to_be_taken_if_the_best_misses_a_gate(tmp_path: Path) -> None:
+    missed = [MET | {"metric": f"scores.{n}.accuracy", "at_least": 0.9} for n in DEPLOYS]
+    assert headline_of(tmp_path, missed).choice == ""
 
 
 def test_the_only_model_with_a_gate_is_said_to_be_the_only_one(tmp_path: Path) -> None:

@@ -60,10 +60,14 @@ def _meets(row: ModelRow, gates: Sequence[Gate]) -> bool:
     return bool(own) and all(gate.is_met for gate in own)
 
 
+def _misses(row: ModelRow, gates: Sequence[Gate]) -> bool:
+    return any(gate.is_met is False for gate in _of(row, gates))
+
+
 def choice(comparison: Comparison, gates: Sequence[Gate]) -> str:
-    """Which deployed model to use, and why; "" if none was evaluated."""
+    """Which deployed model to use, and why; "" if there is none, or the best misses a gate."""
     rows = fitting(comparison, gates)
-    if not rows:
+    if not rows or _misses(rows[0], gates):
         return ""
     best, *others = rows
     where = f"Take {best.name} ({FORM_WORDS[best.form]})"
@@ -73,10 +77,9 @@ def choice(comparison: Comparison, gates: Sequence[Gate]) -> str:
 
     def cost(row: ModelRow) -> str:
         value = unit_text(row.latency_ms, "ms") if is_timed else unit_text(row.size_mib, "MiB")
-        own = _of(row, gates)
-        if any(gate.is_met is False for gate in own):
+        if _misses(row, gates):
             return f"{value}, misses a gate"
-        return value if own or not gates else f"{value}, without a gate"
+        return value if _of(row, gates) or not gates else f"{value}, without a gate"
 
     word = "fastest" if is_timed else "smallest"
     beside = "; ".join(f"{row.name} {cost(row)}" for row in others)
