@@ -28,6 +28,7 @@ from attar.artifacts import (
 )
 from attar.errors import ArtifactError, UsageError
 from attar.export.measured_card import complete_card, evaluations_of, measured_card
+from attar.export.model_card import NO_LICENSE, NOT_MEASURED
 from attar.export.push import push
 from deployments import Deployments
 from tiny_recipe import TinyRun, command
@@ -132,8 +133,9 @@ def test_the_card_has_what_the_evaluate_step_measured(tiny_run: TinyRun) -> None
     assert values["accuracy"] == pytest.approx(figures["accuracy"]["value"], abs=5e-5)
     assert f"{figures['latency'][0]['p50']:.2f}" in card.partition("## Measured\n")[2]
     assert "License: apache-2.0" in card
-    assert "not stated" not in card
-    assert "files of the author" in card.partition("## Data")[2]
+    assert NO_LICENSE not in card
+    assert NOT_MEASURED not in card
+    assert "the author's files" in card.partition("## Data")[2]
 
 
 def test_a_run_writes_what_it_measured_into_the_card_and_seals_the_folder_again(
@@ -145,7 +147,7 @@ def test_a_run_writes_what_it_measured_into_the_card_and_seals_the_folder_again(
         card = (tiny_run.folder / name / "README.md").read_text(encoding="utf-8")
         assert card == measured_card(tiny_run.folder / name, None)
         assert "## Measured\n" in card
-        assert "latency are not stated" not in card
+        assert NOT_MEASURED not in card
     deploy, scores = tmp_path / "run" / "deploy", tmp_path / "run" / "scores"
     shutil.copytree(tiny_run.folder / "deploy", deploy)
     shutil.copytree(tiny_run.folder / "scores", scores)
@@ -164,12 +166,13 @@ def test_a_run_writes_what_it_measured_into_the_card_and_seals_the_folder_again(
     assert not (tmp_path / "staging").exists()
 
 
-def test_the_export_s_own_card_says_that_quality_and_license_are_not_stated(
+def test_the_export_s_own_card_says_that_quality_and_license_are_unknown(
     deployments: Deployments,
 ) -> None:
     folder, *_ = deployments.export("int8", "openvino")
     card = (folder / "README.md").read_text(encoding="utf-8")
-    assert card.count("not stated") == 2
+    assert NO_LICENSE in card
+    assert NOT_MEASURED in card
     header = yaml.safe_load(card.split("---\n")[1])
     assert not {"license", "model-index"} & set(header)
 

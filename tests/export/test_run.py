@@ -187,7 +187,7 @@ def test_the_lineage_goes_back_to_the_first_model() -> None:
         "int8",
     ]
     assert "keeping blocks 1, 3 of `teacher`" in lines[2]
-    assert "taught by `teacher`" in lines[2]
+    assert "distilled from `teacher`" in lines[2]
     assert "method minmax, calibrated on data `more`" in lines[3]
 
 

@@ -133,7 +133,7 @@ def test_a_yaml_scalar_is_read_back_as_the_text_it_was(name: str) -> None:
 
 def test_a_place_on_this_machine_is_not_told_in_a_lineage() -> None:
     steps = {"a": {"run": "train", "model": "/home/someone/models/mine", "data": "d"}}
-    assert lineage_of("a", {"steps": steps})[0] == "`mine`: the model everything started from"
+    assert lineage_of("a", {"steps": steps})[0] == "`mine`: the initial model"
 
 
 def test_answers_on_a_terminal_are_one_inert_line_each(

@@ -206,7 +206,7 @@ def test_the_time_left_is_told_only_when_it_can_be_known(
     seconds = dict.fromkeys(["teacher", "student", "int8", "scores", "report"], 60.0)
     run_small(folder / "a", quiet=False, estimates=seconds)
     said = capsys.readouterr().err
-    assert "step 1/5 teacher (train), about 5 min 00 s left in all" in said
-    assert re.search(r"step 2/5 student \(train\), about [\d.]+ s left in all", said)
+    assert "step 1/5 teacher (train), about 5 min 00 s left in total" in said
+    assert re.search(r"step 2/5 student \(train\), about [\d.]+ s left in total", said)
     run_small(folder / "b", quiet=False, estimates={})
-    assert "left in all" not in capsys.readouterr().err
+    assert "left in total" not in capsys.readouterr().err

@@ -72,7 +72,7 @@ def test_page_and_twin_show_every_table_and_names_are_inert(tmp_path: Path) -> N
     assert "### Texts whose prediction changed" in text
     assert "| ECE |" in text
     assert "message \\| " in text
-    for caption in ("F1 of each class", "Texts of each label", "Accuracy on texts"):
+    for caption in ("F1 of each class", "Texts by label", "Accuracy on texts"):
         assert caption in text
 
 

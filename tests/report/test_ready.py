@@ -101,7 +101,7 @@ def test_a_met_gate_whose_interval_reaches_the_limit_is_not_met_for_sure(
     assert (verdict.word, verdict.is_sure) == ("READY", not doubt)
     said = f"its gate is met, but {doubt}" if doubt else "its gate is met"
     assert verdict.reasons[0].replace(NBSP, " ") == said
-    assert tile.detail == ("all met; 1 not for sure" if doubt else "all met")
+    assert tile.detail == ("all met; 1 uncertain" if doubt else "all met")
     assert bool(verdict.advice) is bool(doubt)
     assert page.headline.lines[0] == f"READY: {verdict.reasons[0]}"
 

@@ -124,7 +124,7 @@ def test_a_page_stays_below_3_mib_whatever_the_corpus(tmp_path: Path) -> None:
     page = _page(tmp_path, steps)
     assert len(page.encode()) < MOST_BYTES
     assert page.count('type="range"') == MOST_EXPLORED
-    assert "These are samples" in page
+    assert "random samples" in page
 
 
 def test_texts_of_strangers_are_inert(tmp_path: Path) -> None:

@@ -35,20 +35,20 @@ NEEDED: Mapping[RuntimeName, tuple[str, ...]] = {
 """Format → packages that `predict.py` imports."""
 LIBRARIES = {"openvino": "openvino", "onnxruntime": "onnx", "safetensors": "attar"}
 """Format → `library_name` of the Hub."""
-NO_LICENSE = "- Its license is not stated: that of the base model and of the training data applies."
+NO_LICENSE = "- No license is stated: those of the base model and of the training data apply."
 NOT_MEASURED = (
-    "- Accuracy and latency are not stated here: measure them on your data and machine with "
+    "- Accuracy and latency were not measured; measure them on your data and machine with "
     "`attar evaluate`."
 )
 """The two lines that are replaced in a completed card."""
 DATA_WORDS = {
-    "glue": "GLUE's {task}, under the license of that task's own publisher",
+    "glue": "GLUE's {task}, under its publisher's license",
     "summarization": "{task}, under its publisher's license",
     "stdlib_docs": "docstrings of Python's standard library (PSF-2.0)",
     "stdlib_text": "sources and reference of Python (PSF-2.0)",
     "hub": "{name} of the Hugging Face Hub, under the license stated there",
-    "files": "files of the author; their license is not known here",
-    "corpus": "a corpus made before; its license is not known here",
+    "files": "the author's files; their license is not recorded",
+    "corpus": "a corpus of another run; its license is not recorded",
 }
 """Data source → its description in the card."""
 MOST_LABELS, MOST_NAME = 50, 100
@@ -171,7 +171,7 @@ def _usage(task: Task, deployment: Deployment) -> str:
     row = '("first text", "second text")' if is_pair else '"some text"'
     return (
         f"```sh\n{command}\npython -P predict.py {arguments}\n```\n\n"
-        + ("" if is_torch else "or with attar, which needs no torch for it:\n\n")
+        + ("" if is_torch else "or with attar, without torch:\n\n")
         + f'```python\nimport attar\nattar.load("this folder").{task.shown.verb}([{row}])\n```'
     )
 
@@ -185,12 +185,12 @@ def _figures(task: Task, parity: ParityResult, audit: FusionAudit) -> str:
     if parity.error_ratio is not None:  # only for quantized activations
         lines.append(
             f"- On {parity.examples} texts the outputs were compared with those of the quantized "
-            "model in torch, with only the quantizers that this runtime has: they differ by "
-            f"{100 * parity.relative_error:.0f} % of the change "
-            f"that quantizing the activations makes (root mean square){_flips(parity, task)}. That "
-            f"change is {parity.error_ratio:.2f} times as large here as in torch (`parity.json`). "
-            "An evaluation of the quantized model in torch also has the others, such as those of "
-            "attention probabilities, so more of its answers may differ."
+            "model in torch, with only the quantizers that this runtime has. They differ by "
+            f"{100 * parity.relative_error:.0f} % of the quantization error of the activations "
+            f"(root mean square){_flips(parity, task)}. That error is {parity.error_ratio:.2f} "
+            "times as large as in torch (`parity.json`). The quantized model in torch may have "
+            "other quantizers too, such as those of attention probabilities, so an evaluation of "
+            "it can differ more."
         )
     else:
         lines.append(
@@ -252,7 +252,7 @@ def lineage_of(model: str, recipe: Mapping[str, Any]) -> list[str]:
     steps = recipe.get("steps", {})
     lines = [f"{for_markdown_code(word)}: {_described(steps[word])}" for word in made]
     if first is not None:
-        lines.append(f"{for_markdown_code(_public(first))}: the model everything started from")
+        lines.append(f"{for_markdown_code(_public(first))}: the initial model")
     return lines[::-1]
 
 
@@ -283,7 +283,7 @@ def data_of_lineage(model: str, recipe: Mapping[str, Any]) -> list[str]:
     lines: list[str] = []
     for name in dict.fromkeys(names):
         table = tables.get(name, {})
-        words = DATA_WORDS.get(table.get("source", ""), "what another step made")
+        words = DATA_WORDS.get(table.get("source", ""), "rows made by another step")
         shown = {key: for_markdown(value, MOST_NAME) for key, value in table.items()}
         lines.append(f"{for_markdown_code(name)}: {words.format_map(shown)}")
     return lines
@@ -316,7 +316,7 @@ def _described(step: Mapping[str, Any]) -> str:
     if isinstance(reference, dict) and "from" in reference:
         told.append(_changes(reference))
     if step.get("teacher"):
-        told.append(f"taught by {for_markdown_code(_public(str(step['teacher'])))}")
+        told.append(f"distilled from {for_markdown_code(_public(str(step['teacher'])))}")
     if step.get("run") == "quantize":
         data = for_markdown_code(step.get("calibration", {}).get("data"))
         told.append(f"method {for_markdown(step.get('method'))}, calibrated on data {data}")

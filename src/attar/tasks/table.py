@@ -93,7 +93,7 @@ MULTI_LABEL = Kind(
     shown=Shown(
         verb="predict",
         pipeline_tag="text-classification",
-        words="any of {count} labels, each with a probability of its own: {labels}",
+        words="any number of {count} labels: {labels}",
         snippet=(
             "limits = task.get('thresholds') or [0.5] * len(logits)",
             "shares = 1 / (1 + np.exp(-logits))",
@@ -118,7 +118,7 @@ TOKEN_CLASSIFICATION = Kind(
     shown=Shown(
         verb="tag",
         pipeline_tag="token-classification",
-        words="the parts of the text that it marks, with these tags of words: {labels}",
+        words="the spans of the text that it finds, from these tags of words: {labels}",
         snippet=(
             "import re",
             "names, found, last = task['label_names'], [], 0",
@@ -160,7 +160,7 @@ QUESTION_ANSWERING = Kind(
     shown=Shown(
         verb="answer",
         pipeline_tag="question-answering",
-        words="the part of the second text that answers the first, or with nothing",
+        words="the span of the second text that answers the first, or with nothing",
         snippet=(
             "is_text = np.array([i == 1 for i in row.sequence_ids])",
             "first, last = np.where(is_text[:, None], logits, -np.inf).T",
@@ -248,7 +248,7 @@ RERANKING = Kind(
     shown=Shown(
         verb="predict",
         pipeline_tag="text-ranking",
-        words="a number, which is higher the better the second text answers the first",
+        words="a score, which is higher if the second text answers the first better",
         snippet=("print(f'{logits[0]:.4f}')",),
     ),
 )
@@ -267,7 +267,7 @@ SENTENCE_EMBEDDING = Kind(
     shown=Shown(
         verb="embed",
         pipeline_tag="sentence-similarity",
-        words="a vector, whose cosine with that of another text says how alike the two are",
+        words="a vector; the cosine of two vectors is the similarity of their texts",
         snippet=("print(json.dumps([round(float(x), 6) for x in logits]))",),
     ),
 )

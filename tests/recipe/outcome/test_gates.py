@@ -92,7 +92,7 @@ def test_a_missed_gate_tells_the_numbers(tmp_path: Path) -> None:
         require_gates(check_gates([gate], METRICS, tmp_path))
     assert str(caught.value) == (
         "1 of 2 gates missed, everything is saved: scores.int8.accuracy = 0.89, must be at least "
-        "0.899 (scores.student.accuracy = 0.9, less 0.001)"
+        "0.899 (scores.student.accuracy = 0.9, minus 0.001)"
     )
 
 

@@ -31,7 +31,7 @@ class GateOutcome:
     @property
     def sentence(self) -> str:
         value = "has no value" if self.value is None else f"= {self.value:.6g}"
-        return f"{self.metric} {value}, {'allowed' if self.passed else 'must be'} {self.allowed}"
+        return f"{self.metric} {value}, {'required:' if self.passed else 'must be'} {self.allowed}"
 
 
 def check_gates(
@@ -74,7 +74,7 @@ def _outcomes(gate: Gate, metrics: Mapping[str, Mapping[str, Any]]) -> list[Gate
         other = metric_at(gate.of, metrics)
         reference = math.nan if other is None else other
         floor = reference - gate.max_drop
-        allowed = f"at least {floor:.6g} ({gate.of} = {reference:.6g}, less {gate.max_drop:g})"
+        allowed = f"at least {floor:.6g} ({gate.of} = {reference:.6g}, minus {gate.max_drop:g})"
         passed = keeps_limits(measured, reference=reference, max_drop=gate.max_drop)
         found.append(GateOutcome(gate.metric, value, allowed, passed))
     return found

@@ -81,9 +81,9 @@ class RunSummary:
         lines += self.found
         lines += [line for comparison in self.comparisons for line in comparison.lines]
         lines += [f"gate {'passed' if g.passed else 'MISSED'}: {g.sentence}" for g in self.gates]
-        places = [f"all in {self.folder}"]
+        places = [f"run folder: {self.folder}"]
         if is_single:  # the next command reads the step's artifact, not the run
-            places[-1] += f", made: {self.steps[0].folder}"
+            places[-1] += f", result: {self.steps[0].folder}"
         pages = [step.folder / "index.html" for step in self.steps if step.run == "report"]
         places += [f"report: {page}" for page in pages]
         places += [f"next: {self.next}"] if self.next else []

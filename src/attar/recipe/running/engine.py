@@ -297,7 +297,7 @@ class Engine:
     def _left_in_all(self, done: int) -> str:
         left = self.order[done:]
         seconds = self.time_left.seconds(name for name in self.missing if name in left)
-        return "" if seconds is None else f", about {human_seconds(seconds)} left in all"
+        return "" if seconds is None else f", about {human_seconds(seconds)} left in total"
 
     def _summary(self, name: str, result: Result) -> StepSummary:
         return StepSummary(

@@ -252,7 +252,7 @@ def _gate_tile(gates: Sequence[Gate]) -> tuple[Tile, ...]:
     unknown = len(gates) - met - len(missed)
     unsure = sum(gate.doubt is not None for gate in gates)
     detail = "missed: " + ", ".join(missed) if missed else "all met" if not unknown else ""
-    for count, words in ((unknown, "not measured"), (unsure, "not for sure")):
+    for count, words in ((unknown, "not measured"), (unsure, "uncertain")):
         if count:
             detail = "; ".join(filter(None, [detail, f"{count} {words}"]))
     return (Tile("quality gates", f"{met} of {len(gates)}", detail, "gate"),)
@@ -296,8 +296,7 @@ def _without_evaluation(made: Sequence[Made], gates: Sequence[Gate]) -> Headline
     names = ", ".join(dict.fromkeys(described(step.name, made) for step in made)) or "nothing"
     return Headline(
         sentence=f"Made: {names}",
-        context="No step evaluates the models, so speed, size and intervals are not known; "
-        'add a step with run = "evaluate".',
+        context='Speed, size and intervals were not measured; add a step with run = "evaluate".',
         tiles=(*(tile for tile in tiles if tile), *_gate_tile(gates)),
     )
 
@@ -310,4 +309,4 @@ def _validation_tile(step: Made) -> Tile | None:
     if not known:
         return None
     metric, value = known[0]
-    return Tile(f"{step.name}, validation {metric}", metric_text(metric, value), "seen in training")
+    return Tile(f"{step.name}, validation {metric}", metric_text(metric, value), "during training")

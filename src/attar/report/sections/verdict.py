@@ -72,7 +72,7 @@ def choice(comparison: Comparison, gates: Sequence[Gate]) -> str:
     best, *others = rows
     where = f"Take {best.name} ({FORM_WORDS[best.form]})"
     if not others:
-        return f"{where}, the only deployed model here."
+        return f"{where}, the only deployed model."
     is_timed = best.latency_ms is not None
 
     def cost(row: ModelRow) -> str:
