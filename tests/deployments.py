@@ -71,6 +71,7 @@ def fine_tuned(
     labels: tuple[str, ...] = LABELS,
     spread: float = 8.0,
     uneven_norms: bool = False,
+    blocks: int = 2,
 ) -> Path:
     """A random tiny classifier, written as a train step writes it.
 
@@ -85,7 +86,7 @@ def fine_tuned(
 
     labels = labels if objective == "classification" else ()
     folder = root / "model"
-    tiny.write_tiny_bert(folder, num_labels=max(len(labels), 1))
+    tiny.write_tiny_bert(folder, num_labels=max(len(labels), 1), blocks=blocks)
     tensors = load_file(folder / "model.safetensors")
     torch.manual_seed(1)
     for tensor_name in tensors:

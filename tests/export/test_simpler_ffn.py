@@ -24,7 +24,7 @@ PARITY = Parity(examples=48, max_label_flips=1.0)
 def simpler(root: Path, variant: str) -> Path:
     """A fine-tuned-looking encoder with a variant, and for `1w` one that was folded."""
     wanted = {"from": "it", "ffn": "3w" if variant == "1w" else variant, "ffn_start": "random"}
-    loaded = load_model(made.fine_tuned(root) / "model")
+    loaded = load_model(made.fine_tuned(root, blocks=1) / "model")
     model: Any = changed(loaded.model, ChangedModel.model_validate(wanted))
     model = folded(model).model if variant == "1w" else model
     save_model(replace(loaded, model=model), root / "model")
@@ -44,8 +44,8 @@ def test_a_folded_model_runs_in_int8_with_parity(folded_int8: Any, form: str) ->
     root, source = folded_int8
     folder, metrics = made.exported(root, form, source, form, PARITY)
     audit = read_json(folder / "fusion_audit.json")
-    # in each of two blocks q, k, v, out and one matrix; then the pooler and the classifier
-    assert audit["num_int8"] == 2 * 5 + 2, audit
+    # in the block q, k, v, out and one matrix; then the pooler and the classifier
+    assert audit["num_int8"] == 5 + 2, audit
     assert metrics["parity"]["against"] == "simulated"
 
 

@@ -21,16 +21,19 @@ NOWHERE = "/dev/null/home"
 """Below a file: not even root can create or write it."""
 
 SURROUNDINGS = {
-    "C locale": {"LC_ALL": "C"},
-    "C locale, never UTF-8": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-    "Turkish": {"LC_ALL": "tr_TR.UTF-8", "LANG": "tr_TR.UTF-8"},
-    "ASCII output": {"PYTHONIOENCODING": "ascii"},
-    "time zone": {"TZ": "Pacific/Kiritimati"},
-    "no such time zone": {"TZ": "Nowhere/Land"},
-    "no home": {"HOME": None},
-    "home that cannot be made": {"HOME": NOWHERE, "XDG_CACHE_HOME": NOWHERE},
-    "offline": {"HF_HUB_OFFLINE": "1", "HTTPS_PROXY": "http://127.0.0.1:9"},
+    "C locale, a time zone, no home": {**{"LC_ALL": "C", "TZ": "Pacific/Kiritimati", "HOME": None}},
+    "C locale, never UTF-8, offline": {
+        **{"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        **{"HF_HUB_OFFLINE": "1", "HTTPS_PROXY": "http://127.0.0.1:9"},
+    },
+    "Turkish, no such time zone": {
+        **{"LC_ALL": "tr_TR.UTF-8", "LANG": "tr_TR.UTF-8", "TZ": "Nowhere/Land"}
+    },
+    "ASCII output, a home that cannot be made": {
+        **{"PYTHONIOENCODING": "ascii", "HOME": NOWHERE, "XDG_CACHE_HOME": NOWHERE}
+    },
 }
+"""What has nothing to do with each other shares a process."""
 
 
 def surrounded(environment: dict[str, str | None], code: str, *arguments: str) -> str:

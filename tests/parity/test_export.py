@@ -112,7 +112,7 @@ def test_both_runtimes_agree_on_a_roberta(tmp_path: Path) -> None:
     """Its positions are counted from the ids, its head reads a token itself, and it has no
     segments."""
     inputs = ("input_ids", "attention_mask")
-    model = tiny.tiny_model("roberta").eval()
+    model = tiny.tiny_model("roberta", blocks=1).eval()
     model.save_pretrained(tmp_path)
     names = tuple(model.config.id2label[i] for i in range(model.config.num_labels))
     Task(objective="classification", label_names=names, max_length=16, input_names=inputs).write(

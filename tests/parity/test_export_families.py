@@ -31,6 +31,8 @@ ENCODERS = [
     if [stack.is_causal for stack in FAMILIES[tiny.tiny_config(name).model_type].stacks] == [False]
     and name not in RUN_ELSEWHERE
 ]
+BLOCKS = {"modernbert": 2}
+"""Whose second block is of another kind: its attention is local."""
 FLOAT = Parity(examples=24)
 """As a user's export is judged."""
 
@@ -54,7 +56,14 @@ Quantized = Callable[[str], simulated.QuantizedRun]
 @pytest.fixture(scope="module")
 def quantized(tmp_path_factory: pytest.TempPathFactory) -> Quantized:
     """Family → its model in eight bits, made once for all runtimes."""
-    return cache(lambda family: simulated.run_quantize(tmp_path_factory.mktemp(family), family))
+
+    def run(family: str) -> simulated.QuantizedRun:
+        root = tmp_path_factory.mktemp(family)
+        simulated.write_float_model(root / "float", family, blocks=BLOCKS.get(family, 1))
+        simulated.write_texts(root / "texts")
+        return simulated.run_quantize(root, family)
+
+    return cache(run)
 
 
 @encoders(*ON_ONNX_RUNTIME)
