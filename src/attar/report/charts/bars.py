@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from attar.extras import require
 from attar.report.charts.labels import shortened, text_width
 from attar.report.charts.svg import (
     FONT_PX,
     Shape,
+    alt,
     coloured,
     drawn_of,
     dressed,
@@ -66,7 +66,6 @@ def bars_svg(
         colours: one per series.
         border: a value marked by a line across all rows.
     """
-    alt = require("altair", "report")
     names = unique([row.name for row in rows])
     series = [str(number) for number in range(len(colours))]
     shape = fitted(names, shape, ROW_PX + 10 * (len(colours) - 1))
@@ -108,7 +107,6 @@ def dumbbells_svg(
         rows: two values each.
         colours: for increase and decrease.
     """
-    alt = require("altair", "report")
     names = unique([row.name for row in rows])
     shape = fitted(names, shape)
     data = [
@@ -178,7 +176,6 @@ def ranges_svg(
     Args:
         colours: of the lines, and of the dots.
     """
-    alt = require("altair", "report")
     names = unique([line.name for line in lines])
     shape = fitted(names, shape)
     rows = [

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from attar.extras import require
-from attar.report.charts.svg import Shape, coloured, drawn_of, dressed, svg_of
+from attar.report.charts.svg import Shape, alt, coloured, drawn_of, dressed, svg_of
 from attar.report.charts.ticks import ticked, upright
 from attar.report.quantities import SHOWN_AS_PERCENT
 from attar.report.sections.training import Curve
@@ -41,7 +40,6 @@ def curves_svg(
         behind: the same lines before smoothing, drawn faint.
         metric: its name decides whether the axis reads in percent.
     """
-    alt = require("altair", "report")
     low, high = height_range([*curves, *behind])
     is_share = metric in SHOWN_AS_PERCENT
     ticks = ticked(low, high, 5, metric, is_share=is_share)
@@ -90,7 +88,7 @@ def _lines(
     names = [str(number) for number in range(num_lines)]
     colours = [line_colour(number) for number in range(num_lines)]
     colour = coloured("line", names, colours)
-    alt, chart = require("altair", "report"), drawn_of(rows)
+    chart = drawn_of(rows)
     mark = (
         chart.mark_point(filled=True, size=36, opacity=1, aria=False)
         if is_marked

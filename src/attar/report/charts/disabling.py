@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from attar.extras import require
 from attar.report.charts.bars import AIR, fitted
 from attar.report.charts.pictures import CURVE_SHAPES, Key, Picture, drawn_twice
 from attar.report.charts.svg import (
     Shape,
+    alt,
     drawn_of,
     dressed,
     fitted_scale,
@@ -90,7 +90,6 @@ def _dot(row: Row, factor: float) -> dict[str, Any]:
 
 
 def _drawn(dots: Sequence[Mapping[str, Any]], title: str, shape: Shape, label: str) -> str:
-    alt = require("altair", "report")
     names = list(dict.fromkeys(str(dot["name"]) for dot in dots))
     ends = [0.0, *(float(dot[end]) for dot in dots for end in ("low", "high"))]
     scale, axis, y = fitted_scale(ends, AIR), value_axis(title), name_axis(names, grid=True)

@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from attar.extras import require
 from attar.report.charts.curves import line_colour
 from attar.report.charts.pictures import CURVE_SHAPES, Key, Picture, drawn_twice
-from attar.report.charts.svg import Shape, coloured, drawn_of, dressed, svg_of
+from attar.report.charts.svg import Shape, alt, coloured, drawn_of, dressed, svg_of
 from attar.report.charts.ticks import ticked, upright
 from attar.report.quantities import count_text, metric_text
 from attar.report.sections.extrapolation import Extrapolation
@@ -66,7 +65,6 @@ def bands_svg(
         points: points to mark.
         heights: range of the axis; bands are clipped to it.
     """
-    alt = require("altair", "report")
     low, high = heights
     cut = [{**at, "low": max(at["low"], low), "high": min(at["high"], high)} for at in lines]
     ticks = ticked(low, high, 5, "nll")

@@ -12,11 +12,10 @@ from functools import partial
 from operator import attrgetter
 from typing import Any
 
-from attar.extras import require
 from attar.report.charts.heatmap import Cell as HeatCell
 from attar.report.charts.heatmap import heatmap_svg
 from attar.report.charts.pictures import CURVE_SHAPES, Key, Picture, drawn_twice
-from attar.report.charts.svg import Shape, drawn_of, dressed, flat_title, svg_of
+from attar.report.charts.svg import Shape, alt, drawn_of, dressed, flat_title, svg_of
 from attar.report.quantities import number_text, unit_text
 from attar.report.sections.mixed_precision import Budgeted, Cell, FrontPoint
 
@@ -80,7 +79,6 @@ def front_svg(
     shape: Shape,
     label: str,
 ) -> str:
-    alt = require("altair", "report")
     x = alt.X(
         "cost:Q",
         scale=alt.Scale(zero=False, padding=14),

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from attar.extras import require
 from attar.report.charts.labels import text_width
-from attar.report.charts.svg import FONT_PX, Shape, drawn_of, dressed, svg_of
+from attar.report.charts.svg import FONT_PX, Shape, alt, drawn_of, dressed, svg_of
 
 ROW_PX = 20
 TOP_PX = 8
@@ -45,7 +44,6 @@ def heatmap_svg(
         columns: a name a column; "" for none.
         title: what the columns are.
     """
-    alt = require("altair", "report")
     left = int(max(text_width(row, FONT_PX) for row in rows) + 12)
     height = shape.top + shape.bottom + ROW_PX * len(rows)
     shape = replace(shape, left=left, top=TOP_PX, height=height + TOP_PX - shape.top)

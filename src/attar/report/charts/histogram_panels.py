@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from attar.extras import require
 from attar.report.charts.labels import shortened, text_width
-from attar.report.charts.svg import FONT_PX, Shape, coloured, drawn_of, dressed, svg_of
+from attar.report.charts.svg import FONT_PX, Shape, alt, coloured, drawn_of, dressed, svg_of
 from attar.report.quantities import clipped, number_text
 
 PANEL_PX = 64
@@ -52,7 +51,6 @@ def panels_svg(
         lines, columns: names of depths and of models.
         span: powers of ten of the magnitude where every panel begins and ends.
     """
-    alt = require("altair", "report")
     left = int(max(text_width(shortened(name), FONT_PX) for name in lines) + 12)
     top = 26 if len(columns) > 1 else 8
     height = top + shape.bottom + PANEL_PX * len(lines)
@@ -68,7 +66,7 @@ def panels_svg(
         for start, end, count in panel.bins
         if end > span[0]
     ]
-    y = alt.Y("y:Q", scale=alt.Scale(domain=[len(lines), 0], nice=False), axis=_depths(alt, lines))
+    y = alt.Y("y:Q", scale=alt.Scale(domain=[len(lines), 0], nice=False), axis=_depths(lines))
     ticks = plane.ticks(shape.plot_width)
     axis = alt.Axis(
         title="magnitude",
@@ -148,7 +146,7 @@ def _chosen(names: dict[float, str]) -> str:
     return ends
 
 
-def _depths(alt: Any, lines: Sequence[str]) -> Any:
+def _depths(lines: Sequence[str]) -> Any:
     return alt.Axis(
         title=None,
         values=[place + 0.72 for place in range(len(lines))],

@@ -13,9 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from attar.extras import require
 from attar.report.charts.labels import Anchor, Box, Placed, place_labels, shortened
-from attar.report.charts.svg import FONT_PX, Shape, drawn_of, dressed, svg_of
+from attar.report.charts.svg import FONT_PX, Shape, alt, drawn_of, dressed, svg_of
 from attar.report.charts.ticks import ticked, upright
 from attar.report.quantities import SHOWN_AS_PERCENT, interval_text, metric_text, unit_text
 
@@ -73,7 +72,6 @@ class Axis:
 def scatter_svg(
     points: Sequence[Point], metric: str, title: str, unit: str, shape: Shape, label: str
 ) -> str:
-    alt = require("altair", "report")
     quality = quality_range(points)
     ticks = ticked(*quality, 6, metric, is_share=metric in SHOWN_AS_PERCENT)
     shape = ticks.fitted(shape)
@@ -92,9 +90,9 @@ def scatter_svg(
     y = upright("quality", frame.quality, named, ticks, shape)
     layers = [
         *_lineage_layer(points, x, y),
-        _bars(alt, points, x, y),
-        _marks(alt, points, metric, unit, x, y),
-        *_label_layers(alt, points, frame, x, y),
+        _bars(points, x, y),
+        _marks(points, metric, unit, x, y),
+        *_label_layers(points, frame, x, y),
     ]
     return svg_of(dressed(alt.layer(*layers), shape), label)
 
@@ -175,14 +173,14 @@ def _lineage_layer(points: Sequence[Point], x: Any, y: Any) -> list[Any]:
     return [rule.encode(x=x, y=y, x2="cost2:Q", y2="quality2:Q")]
 
 
-def _bars(alt: Any, points: Sequence[Point], x: Any, y: Any) -> Any:
+def _bars(points: Sequence[Point], x: Any, y: Any) -> Any:
     labelled = [point for point in points if not point.is_run]
     rows = [{**row, "quality": row["low"]} for row in _rows(labelled)]
     rule = drawn_of(rows).mark_rule(aria=False, strokeWidth=1.5, opacity=0.55)
-    return rule.encode(x=x, y=y, y2="high:Q", color=_look(alt, 1))
+    return rule.encode(x=x, y=y, y2="high:Q", color=_look(1))
 
 
-def _look(alt: Any, part: int) -> Any:
+def _look(part: int) -> Any:
     """A form's shape (part 0) or colour (part 1) as a scale without a legend; the page has its
     own."""
     forms = list(FORM_LOOKS)
@@ -191,7 +189,7 @@ def _look(alt: Any, part: int) -> Any:
     return channel("form:N", scale=scale, legend=None)
 
 
-def _marks(alt: Any, points: Sequence[Point], metric: str, unit: str, x: Any, y: Any) -> Any:
+def _marks(points: Sequence[Point], metric: str, unit: str, x: Any, y: Any) -> Any:
     rows = _rows(points)
     for row, point in zip(rows, points, strict=True):
         ends = interval_text(metric, point.low, point.high)
@@ -207,8 +205,8 @@ def _marks(alt: Any, points: Sequence[Point], metric: str, unit: str, x: Any, y:
         .encode(
             x=x,
             y=y,
-            shape=_look(alt, 0),
-            color=_look(alt, 1),
+            shape=_look(0),
+            color=_look(1),
             opacity=alt.Opacity("opacity:Q", scale=None),
             size=alt.Size("area:Q", scale=None),
             description="said:N",
@@ -230,7 +228,7 @@ def _labels(points: Sequence[Point], frame: Frame) -> list[Placed]:
     return place_labels(anchors, plot, FONT_PX)
 
 
-def _label_layers(alt: Any, points: Sequence[Point], frame: Frame, x: Any, y: Any) -> list[Any]:
+def _label_layers(points: Sequence[Point], frame: Frame, x: Any, y: Any) -> list[Any]:
     """Labels, and the lines back to points whose label is far."""
     named = [point for point in points if not point.is_run]
     placed = _labels(named, frame)
@@ -253,5 +251,5 @@ def _label_layers(alt: Any, points: Sequence[Point], frame: Frame, x: Any, y: An
     text = drawn_of(rows).mark_text(
         aria=False, align="center", baseline="middle", fontSize=FONT_PX, fontWeight=500
     )
-    layers.append(text.encode(x=x, y=y, text="name:N", color=_look(alt, 1)))
+    layers.append(text.encode(x=x, y=y, text="name:N", color=_look(1)))
     return layers

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from functools import partial
 
-from attar.extras import require
 from attar.progress import counted
 from attar.report.charts.bars import AIR, fitted, unique
 from attar.report.charts.curves import LINE_COLOURS, line_colour
 from attar.report.charts.pictures import CURVE_SHAPES, Key, Picture, drawn_twice
-from attar.report.charts.svg import Shape, coloured, drawn_of, dressed, name_axis, svg_of
+from attar.report.charts.svg import Shape, alt, coloured, drawn_of, dressed, name_axis, svg_of
 from attar.report.charts.ticks import ticked
 from attar.report.quantities import SHOWN_AS_PERCENT, metric_text
 from attar.report.sections.seed_comparisons import MEAN, SeedComparison
@@ -44,7 +43,6 @@ def _colours(comparison: SeedComparison) -> dict[str, str]:
 
 
 def _drawn(comparison: SeedComparison, shape: Shape, label: str) -> str:
-    alt = require("altair", "report")
     methods, colours = comparison.methods, _colours(comparison)
     names = unique([method.name for method in methods])
     rows = [

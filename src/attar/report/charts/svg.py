@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 
 from attar.extras import require
 
+alt: Any = require("altair", "report")
 SVG = "http://www.w3.org/2000/svg"
 DROPPED = ("role", "aria-roledescription", "aria-hidden", "aria-label", "pointer-events")
 
@@ -48,20 +49,17 @@ FONT_PX = 12
 
 def drawn_of(rows: Iterable[Mapping[str, Any]]) -> Any:
     """A chart of these rows, still without a mark."""
-    alt = require("altair", "report")
     return alt.Chart(alt.InlineData(values=list(rows)))
 
 
 def name_axis(names: Sequence[str], *, grid: bool = False) -> Any:
     """One row for each name, from the top."""
-    alt = require("altair", "report")
     axis = alt.Axis(title=None, domain=False, ticks=False, labelLimit=0, grid=grid)
     return alt.Y("name:N", sort=list(names), axis=axis)
 
 
 def coloured(field: str, names: Iterable[str], colours: Iterable[str]) -> Any:
     """A colour for each name; the page has the legend."""
-    alt = require("altair", "report")
     scale = alt.Scale(domain=list(names), range=list(colours))
     return alt.Color(f"{field}:N", scale=scale, legend=None)
 
@@ -70,12 +68,11 @@ def fitted_scale(values: Sequence[float], air: float) -> Any:
     """From the least to the largest value, with a share `air` of that on both sides."""
     margin = air * (max(values) - min(values)) or 1.0
     domain = [min(values) - margin, max(values) + margin]
-    return require("altair", "report").Scale(domain=domain, nice=False, zero=False)
+    return alt.Scale(domain=domain, nice=False, zero=False)
 
 
 def value_axis(title: str, ticks: int = 5) -> Any:
     """The horizontal axis of values."""
-    alt = require("altair", "report")
     return alt.Axis(title=title, tickCount=ticks, labelFlush=False, titlePadding=8)
 
 

@@ -10,9 +10,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from attar.extras import require
 from attar.report.charts.labels import text_width
-from attar.report.charts.svg import FONT_PX, Shape, flat_title
+from attar.report.charts.svg import FONT_PX, Shape, alt, flat_title
 from attar.report.quantities import QUALITIES, SHOWN_AS_PERCENT
 
 ROUND = (1, 2, 5, 10)
@@ -56,7 +55,6 @@ def upright(
     field: str, heights: tuple[float, float], title: str, ticks: Ticks, shape: Shape
 ) -> Any:
     """The vertical axis of a field: what `heights` bound, fitted, with its title above it."""
-    alt = require("altair", "report")
     return alt.Y(
         f"{field}:Q",
         scale=alt.Scale(domain=list(heights), nice=False, zero=False),

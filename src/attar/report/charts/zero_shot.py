@@ -5,11 +5,10 @@ from __future__ import annotations
 
 from functools import partial
 
-from attar.extras import require
 from attar.report.charts.bars import fitted, unique
 from attar.report.charts.curves import line_colour
 from attar.report.charts.pictures import CURVE_SHAPES, Key, Picture, drawn_twice
-from attar.report.charts.svg import Shape, coloured, drawn_of, dressed, name_axis, svg_of
+from attar.report.charts.svg import Shape, alt, coloured, drawn_of, dressed, name_axis, svg_of
 from attar.report.charts.ticks import ticked
 from attar.report.sections.zero_shot import ZeroShot
 
@@ -34,7 +33,6 @@ def zero_shot_picture(found: ZeroShot) -> Picture:
 
 
 def _drawn(found: ZeroShot, shape: Shape, label: str) -> str:
-    alt = require("altair", "report")
     names = unique([row.title for row in found.rows])
     places = {model: str(place) for place, model in enumerate(found.models)}
     dots = [
