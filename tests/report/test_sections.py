@@ -116,8 +116,8 @@ def test_a_sweep_shows_every_run_with_mean_deviation_best_and_count(tmp_path: Pa
     student = next(sweep for sweep in sweeps if sweep.name == "student")
     assert [name for name, _ in student.runs] == ["seed=0", "seed=1", "seed=2"]
     spread = student.spreads["accuracy"]
-    assert (spread.runs, spread.best) == (3, pytest.approx(0.7469))
-    assert spread.standard_deviation == pytest.approx(0.00503, rel=1e-2)
+    assert (spread.n, student.best["accuracy"]) == (3, pytest.approx(0.7469))
+    assert spread.sd == pytest.approx(0.00503, rel=1e-2)
 
 
 def test_provenance_says_which_numbers_were_checked_against_a_hash(tmp_path: Path) -> None:
@@ -241,4 +241,4 @@ def test_a_validation_loss_that_is_the_nll_is_shown_once(tmp_path: Path) -> None
     made = read_made(inputs, {})
     [training], [sweep] = trainings(made), page_of(made, {}).sweeps
     assert list(training.validation) == list(sweep.metrics) == ["nll", "perplexity"]
-    assert sweep.spreads["nll"].best == 5.0
+    assert sweep.best["nll"] == 5.0

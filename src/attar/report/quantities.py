@@ -51,6 +51,20 @@ def clipped(text: str, most: int) -> str:
     return f"{text[:start]}…{text[len(text) - (most - start - 1) :]}"
 
 
+def fixed_text(value: float, digits: int, *, is_signed: bool = False) -> str:
+    """Format with this many decimals and a real minus sign; zero has no sign.
+
+    Args:
+        is_signed: whether positive numbers have a sign.
+    Example:
+        >>> fixed_text(-0.04, 1), fixed_text(-0.5, 1), fixed_text(1.234, 2, is_signed=True)
+        ('0.0', '−0.5', '+1.23')
+    """
+    rounded = round(value, digits) + 0.0  # no −0.0
+    sign = "+" if is_signed and rounded > 0 else ""
+    return f"{sign}{rounded:.{digits}f}".replace("-", MINUS)
+
+
 def number_text(value: float | None, digits: int = 3) -> str:
     """Format with significant digits, without an exponent, with grouped thousands.
 
@@ -116,8 +130,8 @@ def metric_text(metric: str, value: float | None) -> str:
     if value is None:
         return DASH
     if metric in SHOWN_AS_PERCENT:
-        return f"{value * 100:.1f}{NBSP}%".replace("-", MINUS)
-    return (f"{value:.3f}" if abs(value) < 10 else number_text(value)).replace("-", MINUS)
+        return f"{fixed_text(100 * value, 1)}{NBSP}%"
+    return fixed_text(value, 3) if abs(value) < 10 else number_text(value)
 
 
 def share_text(part: float, whole: float) -> str:
@@ -142,6 +156,17 @@ def interval_text(metric: str, low: float | None, high: float | None) -> str:
         return ""
     ends = [metric_text(metric, end).removesuffix(f"{NBSP}%") for end in (low, high)]
     return f"{ends[0]} to {ends[1]}"
+
+
+def text_with_interval(metric: str, value: float, low: float | None, high: float | None) -> str:
+    """A metric, and its interval in parentheses if it has one.
+
+    Example:
+        >>> text_with_interval("f1", 0.83, 0.81, 0.85).replace(NBSP, " ")
+        '83.0 % (81.0 to 85.0)'
+    """
+    ends = interval_text(metric, low, high)
+    return metric_text(metric, value) + (f" ({ends})" if ends else "")
 
 
 def points_text(difference: float) -> str:
@@ -224,8 +249,7 @@ def difference_figures(metric: str, *differences: float) -> tuple[list[str], str
         (['−5.0', '0.0'], ' points')
     """
     scale, digits, unit = (100, 1, " points") if metric in QUALITIES else (1, 3, "")
-    rounded = (round(scale * difference, digits) + 0.0 for difference in differences)  # no −0.0
-    return [f"{each:.{digits}f}".replace("-", MINUS) for each in rounded], unit
+    return [fixed_text(scale * difference, digits) for difference in differences], unit
 
 
 def difference_text(

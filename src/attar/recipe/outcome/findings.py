@@ -18,7 +18,7 @@ from attar.numerics.metric_names import leading_first
 from attar.progress import aligned
 from attar.recipe.checking.references import table_of
 from attar.recipe.schema import flattened
-from attar.report.quantities import DASH, NBSP, interval_text, metric_text, number_text
+from attar.report.quantities import DASH, NBSP, number_text, text_with_interval
 from attar.report.reading import Made
 from attar.report.sections.comparison import Comparison, comparisons
 from attar.report.sections.gates import gates
@@ -148,8 +148,7 @@ def _quality(row: ModelRow, metric: str) -> str:
     quality = row.qualities.get(metric)
     if quality is None:
         return DASH
-    ends = interval_text(metric, quality.low, quality.high)
-    return metric_text(metric, quality.value) + (f" ({ends})" if ends else "")
+    return text_with_interval(metric, quality.value, quality.low, quality.high)
 
 
 def _zero_shot(found: ZeroShot) -> list[str]:

@@ -19,7 +19,6 @@ from attar.report.charts.svg import (
     alt,
     coloured,
     drawn_of,
-    dressed,
     fitted_scale,
     name_axis,
     svg_of,
@@ -94,7 +93,7 @@ def bars_svg(
             stroke="var(--muted)", strokeDash=[4, 3], aria=False
         )
         layers.append(rule.encode(x="value:Q"))
-    return svg_of(dressed(alt.layer(*layers), shape), label)
+    return svg_of(layers, shape, label)
 
 
 def dumbbells_svg(
@@ -136,7 +135,7 @@ def dumbbells_svg(
         before.encode(x=x("before"), y=y, stroke=colour, description=said),
         after.encode(x=x("after"), y=y, color=colour, description=said),
     ]
-    return svg_of(dressed(alt.layer(*layers), shape), label)
+    return svg_of(layers, shape, label)
 
 
 def unique(names: Sequence[str]) -> list[str]:
@@ -207,4 +206,4 @@ def ranges_svg(
         lie("a", "b", strokeWidth=7, opacity=0.35),
         *([marked] if dots else []),
     ]
-    return svg_of(dressed(alt.layer(*layers), shape), label)
+    return svg_of(layers, shape, label)

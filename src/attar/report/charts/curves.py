@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from attar.report.charts.svg import Shape, alt, coloured, drawn_of, dressed, svg_of
+from attar.report.charts.svg import Shape, alt, coloured, drawn_of, svg_of
 from attar.report.charts.ticks import ticked, upright
 from attar.report.quantities import SHOWN_AS_PERCENT
 from attar.report.sections.training import Curve
@@ -57,7 +57,7 @@ def curves_svg(
     layers.append(drawn(curves, opacity=1.0, width=2.0))
     if any(len(curve.points) <= MARKED_UP_TO for curve in curves):
         layers.append(drawn(curves, opacity=1.0, width=2.0, is_marked=True))
-    return svg_of(dressed(alt.layer(*layers), shape), label)
+    return svg_of(layers, shape, label)
 
 
 def height_range(curves: Sequence[Curve]) -> tuple[float, float]:

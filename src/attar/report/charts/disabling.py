@@ -17,7 +17,6 @@ from attar.report.charts.svg import (
     Shape,
     alt,
     drawn_of,
-    dressed,
     fitted_scale,
     name_axis,
     svg_of,
@@ -112,4 +111,4 @@ def _drawn(dots: Sequence[Mapping[str, Any]], title: str, shape: Shape, label: s
         .mark_point(filled=True, size=110, opacity=1, color=OUTLIER)
         .encode(x=x, y=y, description=said),
     ]
-    return svg_of(dressed(alt.layer(*layers), fitted(names, shape, ROW_PX)), label)
+    return svg_of(layers, fitted(names, shape, ROW_PX), label)

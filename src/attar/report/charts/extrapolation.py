@@ -10,7 +10,7 @@ from typing import Any
 
 from attar.report.charts.curves import line_colour
 from attar.report.charts.pictures import CURVE_SHAPES, Key, Picture, drawn_twice
-from attar.report.charts.svg import Shape, alt, coloured, drawn_of, dressed, svg_of
+from attar.report.charts.svg import Shape, alt, coloured, drawn_of, svg_of
 from attar.report.charts.ticks import ticked, upright
 from attar.report.quantities import count_text, metric_text
 from attar.report.sections.extrapolation import Extrapolation
@@ -86,7 +86,7 @@ def bands_svg(
         line.encode(x=x, y=y, color=colour),
         dots.encode(x=x, y=y, color=colour),
     ]
-    return svg_of(dressed(alt.layer(*layers), shape), label)
+    return svg_of(layers, shape, label)
 
 
 def _heights(found: Extrapolation) -> tuple[float, float]:

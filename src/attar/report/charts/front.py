@@ -15,7 +15,7 @@ from typing import Any
 from attar.report.charts.heatmap import Cell as HeatCell
 from attar.report.charts.heatmap import heatmap_svg
 from attar.report.charts.pictures import CURVE_SHAPES, Key, Picture, drawn_twice
-from attar.report.charts.svg import Shape, alt, drawn_of, dressed, flat_title, svg_of
+from attar.report.charts.svg import Shape, alt, drawn_of, flat_title, svg_of
 from attar.report.quantities import number_text, unit_text
 from attar.report.sections.mixed_precision import Budgeted, Cell, FrontPoint
 
@@ -114,7 +114,7 @@ def front_svg(
         _marks(uniform, "square", UNIFORM, 50).encode(x=x, y=y, description=said),
         _marks(chosen, "diamond", CHOSEN, 130).encode(x=x, y=y, description=said),
     ]
-    return svg_of(dressed(alt.layer(*layers), shape), label)
+    return svg_of(layers, shape, label)
 
 
 def _marks(chart: Any, shape: str, colour: str, size: int) -> Any:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from attar.report.charts.labels import text_width
-from attar.report.charts.svg import FONT_PX, Shape, alt, drawn_of, dressed, svg_of
+from attar.report.charts.svg import FONT_PX, Shape, alt, drawn_of, svg_of
 
 ROW_PX = 20
 TOP_PX = 8
@@ -84,7 +84,7 @@ def heatmap_svg(
         strokeWidth=alt.StrokeWidth("edge:Q", scale=None),
         description=alt.Description("said:N"),
     )
-    return svg_of(dressed(chart, shape), label)
+    return svg_of([chart], shape, label)
 
 
 def _thinned(columns: Sequence[str], width: float) -> list[str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from attar.report.charts.labels import shortened, text_width
-from attar.report.charts.svg import FONT_PX, Shape, alt, coloured, drawn_of, dressed, svg_of
+from attar.report.charts.svg import FONT_PX, Shape, alt, coloured, drawn_of, svg_of
 from attar.report.quantities import clipped, number_text
 
 PANEL_PX = 64
@@ -94,7 +94,7 @@ def panels_svg(
             for k, name in enumerate(columns)
         ]
         layers.append(_texts(heads, "left", FONT_PX, "var(--ink)"))
-    return svg_of(dressed(alt.layer(*layers), shape), label)
+    return svg_of(layers, shape, label)
 
 
 @dataclass(frozen=True)

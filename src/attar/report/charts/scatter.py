@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from attar.report.charts.labels import Anchor, Box, Placed, place_labels, shortened
-from attar.report.charts.svg import FONT_PX, Shape, alt, drawn_of, dressed, svg_of
+from attar.report.charts.svg import FONT_PX, Shape, alt, drawn_of, svg_of
 from attar.report.charts.ticks import ticked, upright
-from attar.report.quantities import SHOWN_AS_PERCENT, interval_text, metric_text, unit_text
+from attar.report.quantities import SHOWN_AS_PERCENT, text_with_interval, unit_text
 
 LOG_FROM_RATIO = 30
 """Costs that differ by more than this are crowded at the left end of a linear axis."""
@@ -94,7 +94,7 @@ def scatter_svg(
         _marks(points, metric, unit, x, y),
         *_label_layers(points, frame, x, y),
     ]
-    return svg_of(dressed(alt.layer(*layers), shape), label)
+    return svg_of(layers, shape, label)
 
 
 @dataclass(frozen=True)
@@ -192,11 +192,8 @@ def _look(part: int) -> Any:
 def _marks(points: Sequence[Point], metric: str, unit: str, x: Any, y: Any) -> Any:
     rows = _rows(points)
     for row, point in zip(rows, points, strict=True):
-        ends = interval_text(metric, point.low, point.high)
-        row["said"] = (
-            f"{shortened(point.name)}: {metric_text(metric, point.quality)}"
-            f"{f' ({ends})' if ends else ''}, {unit_text(point.cost, unit)}"
-        )
+        quality = text_with_interval(metric, point.quality, point.low, point.high)
+        row["said"] = f"{shortened(point.name)}: {quality}, {unit_text(point.cost, unit)}"
         row["opacity"] = 0.35 if point.is_run else 1.0
         row["area"] = 30 if point.is_run else 80
     return (

@@ -13,7 +13,7 @@ from attar.progress import counted
 from attar.report.charts.bars import AIR, fitted, unique
 from attar.report.charts.curves import LINE_COLOURS, line_colour
 from attar.report.charts.pictures import CURVE_SHAPES, Key, Picture, drawn_twice
-from attar.report.charts.svg import Shape, alt, coloured, drawn_of, dressed, name_axis, svg_of
+from attar.report.charts.svg import Shape, alt, coloured, drawn_of, name_axis, svg_of
 from attar.report.charts.ticks import ticked
 from attar.report.quantities import SHOWN_AS_PERCENT, metric_text
 from attar.report.sections.seed_comparisons import MEAN, SeedComparison
@@ -83,4 +83,4 @@ def _drawn(comparison: SeedComparison, shape: Shape, label: str) -> str:
         dots.encode(x=x, y=y, color=colour, description=alt.Description("said:N")),
         ticks.encode(x=x, y=y),
     ]
-    return svg_of(dressed(alt.layer(*layers), fitted(names, shape, ROW_PX)), label)
+    return svg_of(layers, fitted(names, shape, ROW_PX), label)

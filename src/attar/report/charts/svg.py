@@ -84,7 +84,7 @@ def flat_title(shape: Shape) -> dict[str, Any]:
     }
 
 
-def dressed(chart: Any, shape: Shape) -> Any:
+def _dressed(chart: Any, shape: Shape) -> Any:
     """Apply the common style: no frame, faint grid, text in the page's colour."""
     return (
         chart.properties(
@@ -115,13 +115,13 @@ def dressed(chart: Any, shape: Shape) -> Any:
     )
 
 
-def svg_of(chart: Any, label: str) -> str:
-    """Draw a chart.
+def svg_of(layers: Sequence[Any], shape: Shape, label: str) -> str:
+    """Draw the layers of a chart.
 
     Args:
-        chart: an Altair chart with a fixed size.
         label: text alternative for screen readers.
     """
+    chart = _dressed(alt.layer(*layers), shape)
     drawn = require("vl_convert", "report").vegalite_to_svg(chart.to_dict())
     ElementTree.register_namespace("", SVG)
     root = ElementTree.fromstring(drawn)

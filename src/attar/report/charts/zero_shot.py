@@ -8,7 +8,7 @@ from functools import partial
 from attar.report.charts.bars import fitted, unique
 from attar.report.charts.curves import line_colour
 from attar.report.charts.pictures import CURVE_SHAPES, Key, Picture, drawn_twice
-from attar.report.charts.svg import Shape, alt, coloured, drawn_of, dressed, name_axis, svg_of
+from attar.report.charts.svg import Shape, alt, coloured, drawn_of, name_axis, svg_of
 from attar.report.charts.ticks import ticked
 from attar.report.sections.zero_shot import ZeroShot
 
@@ -70,4 +70,4 @@ def _drawn(found: ZeroShot, shape: Shape, label: str) -> str:
         ),
         marks.encode(x=x, y=y, yOffset=offset, color=colour, description=alt.Description("said:N")),
     ]
-    return svg_of(dressed(alt.layer(*layers), fitted(names, shape, tall)), label)
+    return svg_of(layers, fitted(names, shape, tall), label)

@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 from attar.numerics.metric_names import LANGUAGE, leading_first, told
+from attar.numerics.statistics import spread
 from attar.report.reading import (
     VARIANT_MARK,
     Made,
@@ -192,9 +193,9 @@ def _family(runs: Sequence[ModelRow]) -> ModelRow:
 
 
 def _spread(qualities: Sequence[Quality]) -> Quality:
-    values = [quality.value for quality in qualities]
-    centre, spread = mean(values), stdev(values) if len(values) > 1 else 0.0
-    return Quality(centre, centre - spread, centre + spread, qualities[0].examples)
+    found = spread([quality.value for quality in qualities])
+    reach = found.sd or 0.0
+    return Quality(found.mean, found.mean - reach, found.mean + reach, qualities[0].examples)
 
 
 def _mean_latency(runs: Sequence[Latency]) -> Latency:

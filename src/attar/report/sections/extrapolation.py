@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from attar.report.quantities import MINUS, count_text, interval_text, metric_text, number_text
+from attar.report.quantities import MINUS, count_text, metric_text, number_text, text_with_interval
 from attar.report.reading import Made, number, table
 
 LOSS = "nll"
@@ -23,7 +23,7 @@ class Band:
 
     @property
     def text(self) -> str:
-        return f"{metric_text(LOSS, self.value)} ({interval_text(LOSS, self.low, self.high)})"
+        return text_with_interval(LOSS, self.value, self.low, self.high)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from statistics import mean
 from typing import Any
 
 from attar.numerics.metric_names import AVERAGES
-from attar.report.quantities import count_text, interval_text, metric_text
+from attar.report.quantities import count_text, metric_text, text_with_interval
 from attar.report.reading import Made, ends_of, number, table
 from attar.report.sections.extrapolation import LOSS, scientific
 
@@ -45,7 +45,7 @@ class Judged:
     high: float
 
     def text(self, metric: str) -> str:
-        return f"{metric_text(metric, self.value)} ({interval_text(metric, self.low, self.high)})"
+        return text_with_interval(metric, self.value, self.low, self.high)
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def _method(
         measured=tuple(_measured(drawn.get("measured", ()))),
         tokens=count_text(number(found.get("tokens")) or 0.0),
         flops=scientific(number(found.get("flops"))),
-        end=f"{metric_text(LOSS, value)} ({interval_text(LOSS, low, high)})",
+        end=text_with_interval(LOSS, value, low, high),
         crossing="" if name == against else _crossing(table(found.get("crossing")), against),
         recovered=_share(closed) if closed else "",
         judged={

@@ -24,7 +24,7 @@ from attar.numerics.metric_names import LOWER_IS_BETTER
 from attar.numerics.paired import FEWEST, Paired, Verdict, mean_over_tasks, paired
 from attar.numerics.statistics import Spread, spread
 from attar.progress import counted
-from attar.report.quantities import MINUS, QUALITIES
+from attar.report.quantities import MINUS, QUALITIES, fixed_text
 from attar.report.reading import VARIANT_MARK, Made, base_name, number, table, variant_of
 
 SEED = re.compile(r"(?:[\w.]+\.)?seed=\d+")
@@ -227,9 +227,8 @@ def signed(change: float | None, metric: str) -> str:
     if change is None:
         return ""
     scale, decimals = (100, (1, 2)) if _in_points(metric) else (1, (3, 4))
-    texts = (f"{abs(scale * change):.{places}f}" for places in decimals)
-    text = next((text for text in texts if float(text)), None)
-    return "0" if text is None else ("+" if change > 0 else MINUS) + text
+    texts = [fixed_text(scale * change, places, is_signed=True) for places in decimals]
+    return next((text for text in texts if text[0] in f"+{MINUS}"), "0")
 
 
 def _in_points(metric: str) -> bool:

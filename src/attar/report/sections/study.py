@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from attar.report.quantities import DASH, metric_text, number_text, ratio_text
+from attar.report.quantities import DASH, fixed_text, metric_text, number_text, ratio_text
 from attar.report.reading import Made, number, table, tables
 from attar.report.study_tables.arranged import Column, Layout, Row
 from attar.report.study_tables.layouts import LAYOUTS, TITLES
@@ -114,22 +114,9 @@ def _cell(column: Column, value: Any, metric: str) -> str:
     forms: Mapping[str, Callable[[float], str]] = {
         "percent": lambda share: f"{share * 100:.1f}",
         "percent4": lambda share: f"{share * 100:.2f}",
-        "points": lambda change: signed(change * 100, 2),
-        "change": lambda change: signed(change * 100, 1),
+        "points": lambda change: fixed_text(change * 100, 2, is_signed=True),
+        "change": lambda change: fixed_text(change * 100, 1, is_signed=True),
         "metric": lambda quality: metric_text(metric, quality),
         "ratio": lambda ratio: ratio_text(ratio),
     }
     return forms.get(column.form, number_text)(known)
-
-
-def signed(value: float, digits: int) -> str:
-    """Format a change with its sign (+ or −), and without a sign for zero.
-
-    Example:
-        >>> signed(1.234, 2), signed(-0.5, 1), signed(-0.001, 1)
-        ('+1.23', '−0.5', '0.0')
-    """
-    text = f"{value:+.{digits}f}"
-    if not any(digit in text for digit in "123456789"):
-        return text[1:]
-    return text.replace("-", "−")

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import mean, stdev
 
 from attar.numerics.metric_names import LOWER_IS_BETTER
+from attar.numerics.statistics import Spread, spread
 from attar.report.reading import (
     VARIANT_MARK,
     Made,
@@ -26,17 +26,6 @@ from attar.report.sections.training import failed_of
 
 
 @dataclass(frozen=True)
-class Spread:
-    """One metric over the runs of one step."""
-
-    mean: float
-    standard_deviation: float | None
-    """None for a single run."""
-    best: float
-    runs: int
-
-
-@dataclass(frozen=True)
 class Sweep:
     """One step with several runs."""
 
@@ -47,6 +36,7 @@ class Sweep:
     """Varied settings → metric → value."""
     spreads: Mapping[str, Spread]
     """Statistics over all runs, including failed ones."""
+    best: Mapping[str, float]
     failed: tuple[str, ...] = ()
     """Varied settings of runs whose training failed, or that descend from such a run."""
 
@@ -95,16 +85,16 @@ def _grouped(runs: Sequence[tuple[str, Mapping[str, float]]], measured_by: str) 
     for name, figures in runs:
         groups.setdefault(base_name(name), []).append((variant_of(name), figures))
     return {
-        name: Sweep(name, measured_by, tuple(group), _spreads([figures for _, figures in group]))
+        name: Sweep(name, measured_by, tuple(group), *_spreads([figures for _, figures in group]))
         for name, group in groups.items()
     }
 
 
-def _spreads(figures: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
-    spreads = {}
-    for metric in dict.fromkeys(metric for run in figures for metric in run):
-        values = [run[metric] for run in figures if metric in run]
-        deviation = stdev(values) if len(values) > 1 else None
-        best = min(values) if metric in LOWER_IS_BETTER else max(values)
-        spreads[metric] = Spread(mean(values), deviation, best, len(values))
-    return spreads
+def _spreads(
+    figures: Sequence[Mapping[str, float]],
+) -> tuple[dict[str, Spread], dict[str, float]]:
+    """Metric → statistics over the runs, and metric → best value."""
+    names = dict.fromkeys(metric for run in figures for metric in run)
+    values = {metric: [run[metric] for run in figures if metric in run] for metric in names}
+    best = {m: (min if m in LOWER_IS_BETTER else max)(found) for m, found in values.items()}
+    return {metric: spread(found) for metric, found in values.items()}, best

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from attar.report.quantities import DASH, MINUS, QUALITIES, number_text
+from attar.report.quantities import DASH, QUALITIES, fixed_text, number_text
 from attar.report.reading import ends_of, number, table
 from attar.report.study_tables.arranged import Column, Row
 
@@ -92,13 +92,8 @@ def _with_interval(row: Row, key: str, facts: Row) -> str:
         return DASH
     low, high = ends_of(row.get(f"{key}_ci95"))
     digits = 1 if factor > 1 else 3
-    said = [_plain(factor * x, digits) for x in (value, low or 0.0, high or 0.0)]
+    said = [fixed_text(factor * x, digits) for x in (value, low or 0.0, high or 0.0)]
     return said[0] if low is None or high is None else f"{said[0]} ({said[1]} … {said[2]})"
-
-
-def _plain(value: float, digits: int) -> str:
-    """A real minus, and none at zero."""
-    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", MINUS)
 
 
 def _ratio_ends(low: float | None, high: float | None) -> str:
