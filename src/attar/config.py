@@ -6,6 +6,8 @@ serializes to the same JSON on every machine, so that its hash can be part of a 
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict
@@ -21,6 +23,12 @@ class Config(BaseModel):
         populate_by_name=True,
         allow_inf_nan=False,
     )
+
+
+def in_recipe_folder(path: str | Path, recipe_folder: Path) -> Path:
+    """A path as written in a recipe: relative to its folder; ~ is the home. Unlike
+    `Path.expanduser`, ~name of an unknown user is kept as a name."""
+    return recipe_folder / os.path.expanduser(path)  # noqa: PTH111
 
 
 def as_tuples(value: Any) -> Any:

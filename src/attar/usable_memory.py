@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Iterator
+from pathlib import Path
 
 from attar.control_groups import control_groups, kernel_lines
 
@@ -45,3 +46,9 @@ def _free_of_groups() -> Iterator[int]:
         fields = [line.split() for line in kernel_lines(group / "memory.stat")]
         cached = sum(int(field[1]) for field in fields if field[0] in names)
         yield max(0, limit - used + cached)
+
+
+def kernel_peak_mib() -> float | None:
+    """Peak resident memory of this process according to Linux (VmHWM), in MiB; None: unknown."""
+    fields = (line.split() for line in kernel_lines(Path("/proc/self/status")))
+    return next((int(field[1]) / 1024 for field in fields if field[:1] == ["VmHWM:"]), None)

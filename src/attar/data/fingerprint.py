@@ -31,7 +31,7 @@ from attar.data.config import (
     StdlibTextData,
     TextConfig,
 )
-from attar.data.reading.locate import SplitFiles, glue_files, own_files, summarization_files
+from attar.data.reading.locate import SplitFiles, own_files, task_files
 from attar.data.stdlib_areas import AREAS, stdlib_sources
 
 DATA_VERSION = 2
@@ -111,8 +111,7 @@ def data_files(config: TextConfig, recipe_folder: Path) -> SplitFiles | None:
         return own_files(config, recipe_folder)
     if isinstance(config, StdlibDocsData | StdlibTextData | HubData) or config.path is None:
         return None
-    find = glue_files if isinstance(config, GlueData) else summarization_files
-    return find(config, recipe_folder)  # pyright: ignore[reportArgumentType]
+    return task_files(config, recipe_folder)
 
 
 def _hashes(files: SplitFiles, sha256: Callable[[Path], str]) -> dict[str, list[list[str]]]:

@@ -20,7 +20,7 @@ from typing import Any
 from attar.data.config import GlueData
 from attar.data.reading.byte_lines import Unreadable
 from attar.data.reading.labels import Classes
-from attar.data.reading.locate import MNLI_STEMS, glue_files
+from attar.data.reading.locate import MNLI_STEMS, task_files
 from attar.data.reading.records import Record, read_records
 from attar.data.reading.rows import Columns, check_set_aside, settle_labels, take_texts
 from attar.data.tables import UNLABELLED, SetAside, Split, TextData
@@ -117,7 +117,7 @@ def load_glue(config: GlueData, recipe_folder: Path, name: str) -> TextData:
 
 
 def _local(config: GlueData, recipe_folder: Path) -> dict[str, Iterator[Record | Unreadable]]:
-    files = glue_files(config, recipe_folder)
+    files = task_files(config, recipe_folder)
     return {split: chain.from_iterable(map(read_records, files[split])) for split in files}
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from attar.data.config import SummarizationData
 from attar.data.reading.byte_lines import Unreadable
-from attar.data.reading.locate import summarization_files
+from attar.data.reading.locate import task_files
 from attar.data.reading.records import Record, read_records
 from attar.data.reading.rows import Columns, check_set_aside, settle_targets, take_texts
 from attar.data.tables import SetAside, Split, TextData
@@ -56,7 +56,7 @@ def load_summarization(config: SummarizationData, recipe_folder: Path, name: str
     if config.path is None:
         sources = _hub_records(config, task)
     else:
-        files = summarization_files(config, recipe_folder)
+        files = task_files(config, recipe_folder)
         sources = {split: chain.from_iterable(map(read_records, files[split])) for split in files}
     splits: dict[str, Split] = {}
     set_aside: list[SetAside] = []

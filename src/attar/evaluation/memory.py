@@ -28,8 +28,8 @@ from attar.artifacts import read_json
 from attar.errors import ResourceError
 from attar.extras import require
 from attar.untrusted import has_entry
+from attar.usable_memory import kernel_peak_mib
 
-STATUS = Path("/proc/self/status")
 TIMEOUT_S = 900
 """Much longer than a measurement takes, so that a hanging process does not block the run."""
 RUNTIME_IMPORTS = {"openvino": ("openvino",), "onnxruntime": ("onnxruntime",)}
@@ -48,9 +48,8 @@ class PeakMemory:
 
 def peak_memory_mib() -> float:
     """Peak resident memory of this process, in MiB."""
-    if STATUS.is_file():
-        line = next(x for x in STATUS.read_text().splitlines() if x.startswith("VmHWM:"))
-        return int(line.split()[1]) / 1024
+    if (peak := kernel_peak_mib()) is not None:
+        return peak
     import resource
 
     per_mib = 2**20 if sys.platform == "darwin" else 2**10

@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from attar.artifacts import key_of, published_fingerprint, sha256_of
-from attar.config import Config
+from attar.config import Config, in_recipe_folder
 from attar.recipe.checking.references import (
     ModelPlace,
     Reference,
-    published_folder,
     table_of,
     with_words,
 )
@@ -36,7 +35,7 @@ DATA_PLACES = frozenset({"path", "corpus"})
 def _published_fingerprint(
     word: str, recipe_folder: Path, sha256: Callable[[Path], str] = sha256_of
 ) -> str:
-    return published_fingerprint(published_folder(word, recipe_folder), sha256)
+    return published_fingerprint(in_recipe_folder(word, recipe_folder), sha256)
 
 
 @dataclass(frozen=True)
@@ -140,8 +139,7 @@ def keys_of(
 
 def _data_content(recipe: Recipe, name: str, recipe_folder: Path, prints: Fingerprints) -> Any:
     config = recipe.data[name]
-    settings = config.model_dump(mode="json", by_alias=True)
-    return [_without_places(settings), prints.data(config, recipe_folder)]
+    return [_without_places(as_table(config)), prints.data(config, recipe_folder)]
 
 
 def _without_places(table: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
+from attar.artifacts import MIB
 from attar.errors import RecipeError, UsageError, did_you_mean
 from attar.recipe.checking.corpora import check_corpora, expected_elsewhere
 from attar.recipe.checking.extrapolations import check_extrapolations
@@ -40,7 +41,6 @@ from attar.recipe.outcome.sweep import check_sweep, expand
 from attar.recipe.schema import Recipe
 from attar.recipe.steps import kind_of
 
-MIB = 2**20
 MAX_BYTES = MIB
 """Maximum size of a recipe; a larger file is probably not a recipe."""
 

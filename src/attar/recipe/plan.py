@@ -24,7 +24,7 @@ from attar.progress import Progress, aligned, human_seconds
 from attar.recipe.keys import step_seed
 from attar.recipe.running.intents import Intent, intent_lines, reused
 from attar.recipe.schema import Recipe
-from attar.recipe.steps import STEPS, StepKind, kind_of, run_of, steps_read
+from attar.recipe.steps import STEPS, StepKind, as_table, kind_of, run_of, steps_read
 from attar.step import StepPlan
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ def plan_recipe(
 
     quiet = progress or Progress(quiet=True)
     texts = PlannedTexts(recipe.data, recipe_folder, recipe.seed, quiet.say)
-    plain = recipe.model_dump(mode="json", by_alias=True)
+    plain = as_table(recipe)
     with TemporaryDirectory(prefix="attar-plan-") as scratch:
         shared = PlanContext(
             *("", recipe.seed, plain, recipe_folder, texts),
@@ -297,8 +297,3 @@ def notes_of(plans: Sequence[StepPlan]) -> list[str]:
         f"{step} ({len(names)} runs): {note}" if names[1:] else f"{names[0]}: {note}"
         for (step, note), names in saying.items()
     ]
-
-
-def expected_seconds(plan: Plan) -> Mapping[str, float]:
-    """Step → expected seconds, for the remaining time of a run."""
-    return {step.name: step.seconds for step in plan.steps}

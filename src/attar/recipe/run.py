@@ -44,7 +44,7 @@ from attar.recipe.running.time_left import TimeLeft, planned_seconds
 from attar.recipe.running.trackers import tracking
 from attar.recipe.running.versions import versions
 from attar.recipe.schema import Recipe
-from attar.recipe.steps import STEPS, StepKind
+from attar.recipe.steps import STEPS, StepKind, as_table
 from attar.report.reading import read_made
 from attar.report.sections.next_command import next_command
 
@@ -194,7 +194,7 @@ def run_resolved(
             engine.forget_replaced()
         else:
             engine.say_what_is_kept()
-    plain = expanded.recipe.model_dump(mode="json", by_alias=True)
+    plain = as_table(expanded.recipe)
     made = read_made({step.name: step.folder for step in steps}, plain)
     summary = RunSummary(
         recipe.name,

@@ -274,7 +274,7 @@ def _resolved(place: str) -> Any:
 
 
 def as_table(step: Config | Mapping[str, Any]) -> Mapping[str, Any]:
-    """A step's settings as plain data, with names as in TOML."""
+    """Settings as plain data, with names as in TOML."""
     return step.model_dump(mode="json", by_alias=True) if isinstance(step, Config) else step
 
 

@@ -19,13 +19,12 @@ from typing import Any, TypeVar
 
 from attar.artifacts import Result, read_json, read_result
 from attar.errors import ArtifactError
+from attar.models.structure.families import blocks_of
 
 Found = TypeVar("Found")
 VARIANT_MARK = "@"
 """A step multiplied by a sweep is named `student@seed=0`: the step's name in the recipe, the mark,
 the varied setting."""
-DEPTH_NAMES = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers")
-"""How the config.json of the known families spells the number of blocks."""
 
 
 @dataclass(frozen=True)
@@ -137,9 +136,8 @@ def _read_history(file: Path) -> tuple[Mapping[str, Any], ...]:
 def _read_blocks(folder: Path) -> int | None:
     for file in (folder / "model" / "config.json", folder / "config.json"):
         if file.is_file():
-            config = read_json(file)
-            found = (config.get(name) for name in DEPTH_NAMES if isinstance(config, dict))
-            return next((depth for depth in found if isinstance(depth, int)), None)
+            config = table(read_json(file))
+            return next(iter(blocks_of(config).values()), None)
     return None
 
 

@@ -13,7 +13,6 @@ counted.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ import numpy as np
 import torch
 
 from attar.artifacts import MIB
+from attar.config import in_recipe_folder
 from attar.data.corpus.masking import Masker
 from attar.data.corpus.spans import Corruption
 from attar.data.prompts import INPUTS
@@ -160,8 +160,7 @@ def _matched(work: TrainingWork, context: PlanContext) -> Matched | None:
         return None
     planned = context.plans.get(word)
     budget = None if planned is None else planned.training
-    # unlike Path.expanduser, it keeps an unknown user's home unchanged
-    outside = context.recipe_folder / os.path.expanduser(word)  # noqa: PTH111
+    outside = in_recipe_folder(word, context.recipe_folder)
     return work.matched(budget or flops_of_run(outside), context.name, word)
 
 

@@ -8,7 +8,6 @@ it computes its keys; tokens are checked against their digests whenever they are
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from attar.artifacts import (
     require_unchanged,
     sha256_of,
 )
+from attar.config import in_recipe_folder
 from attar.data.config import CorpusData
 from attar.data.corpus.config import CHUNK_MAKERS, CORPUS_MAKERS
 from attar.data.corpus.token_store import CORPUS_FILE, Corpus, ShardFiles
@@ -109,11 +109,11 @@ def open_published(path: str | Path, folder: Path, corpus: str | None = None) ->
         ArtifactError, DataError: the folder is missing, was not made by such a step, is damaged, or
             is a selection from another corpus.
     """
-    place = _place(path, folder)
+    place = in_recipe_folder(path, folder)
     result = _result(place, CHUNK_MAKERS)
     if result.run in CORPUS_MAKERS:
         return Published(place, result, _whole_corpus(place, result), result)
-    corpus_folder = _place(corpus, folder) if corpus else _corpus_folder(place, result)
+    corpus_folder = in_recipe_folder(corpus, folder) if corpus else _corpus_folder(place, result)
     corpus_result = _result(corpus_folder, CORPUS_MAKERS)
     found = Published(place, result, _whole_corpus(corpus_folder, corpus_result), corpus_result)
     _require_own_corpus(found)
@@ -191,18 +191,14 @@ def texts_table(found: Published) -> dict[str, Any] | None:
         texts = dict(saved["recipe"]["data"][name])
         if texts["source"] == "corpus":
             if texts.get("validation") is None:
-                beside = _place(texts["path"], Path(saved["recipe_folder"]))
+                beside = in_recipe_folder(texts["path"], Path(saved["recipe_folder"]))
                 return texts_table(open_published(beside, Path()))
             texts = dict(texts["validation"])
         if texts.get("path"):
-            texts["path"] = str(_place(texts["path"], Path(saved["recipe_folder"])))
+            texts["path"] = str(in_recipe_folder(texts["path"], Path(saved["recipe_folder"])))
     except (KeyError, TypeError):
         return None
     return {name: value for name, value in texts.items() if value is not None}
-
-
-def _place(path: str | Path, folder: Path) -> Path:
-    return folder / os.path.expanduser(path)  # noqa: PTH111 - unknown users stay
 
 
 def _result(folder: Path, made_by: tuple[str, ...]) -> Result:
@@ -253,7 +249,9 @@ def _corpus_folder(folder: Path, result: Result) -> Path:
     if (folder.parent / RECIPE_FILE).is_file():
         recipe = read_json(folder.parent / RECIPE_FILE)
     try:
-        return _place(recipe["recipe"]["data"][name]["path"], Path(recipe["recipe_folder"]))
+        return in_recipe_folder(
+            recipe["recipe"]["data"][name]["path"], Path(recipe["recipe_folder"])
+        )
     except (KeyError, TypeError):
         raise DataError(
             f"{folder} is a selection from the corpus {name!r}, which is not beside it; name "

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
+from attar.config import in_recipe_folder
 from attar.data.config import (
     USUAL_SHARE,
     FilesData,
@@ -71,39 +72,17 @@ def stem_of(file: Path) -> str:
     return bare.stem
 
 
-def glue_files(config: GlueData, recipe_folder: Path) -> SplitFiles:
+def task_files(config: GlueData | SummarizationData, recipe_folder: Path) -> SplitFiles:
     """The files of a task below `config.path`; splits without files are omitted.
 
     Raises:
         DataError: the task's folder does not exist, or contains no file of any split.
     """
-    return _task_files(
-        *("GLUE", config.task, get_args(GlueTask)),
-        recipe_folder / os.path.expanduser(config.path or ""),  # noqa: PTH111 - unknown users stay
-        MNLI_STEMS if config.task == "mnli" else PLAIN_STEMS,
-    )
-
-
-def summarization_files(config: SummarizationData, recipe_folder: Path) -> SplitFiles:
-    """The files of a task below `config.path`; splits without files are omitted.
-
-    Raises:
-        DataError: the task's folder does not exist, or contains no file of any split.
-    """
-    return _task_files(
-        *("summarization", config.task, get_args(SummarizationTask)),
-        recipe_folder / os.path.expanduser(config.path or ""),  # noqa: PTH111 - unknown users stay
-        PLAIN_STEMS,
-    )
-
-
-def _task_files(
-    group: str,
-    task: str,
-    tasks: Sequence[str],
-    root: Path,
-    stems: Mapping[str, Sequence[str]],
-) -> SplitFiles:
+    is_glue, task = isinstance(config, GlueData), config.task
+    group = "GLUE" if is_glue else "summarization"
+    tasks = get_args(GlueTask if is_glue else SummarizationTask)
+    stems = MNLI_STEMS if task == "mnli" else PLAIN_STEMS
+    root = in_recipe_folder(config.path or "", recipe_folder)
     folder = root / task
     try:
         is_folder = folder.is_dir()

@@ -7,12 +7,12 @@ Imports neither torch nor numpy, so that a recipe is checked in milliseconds.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from attar.artifacts import sha256_of
+from attar.config import in_recipe_folder
 from attar.data.reading.locate import format_of, stem_of
 from attar.errors import DataError
 from attar.evaluation.config import EvaluateStep
@@ -45,7 +45,7 @@ def find_files(config: EvaluateStep, recipe_folder: Path) -> dict[str, Path]:
     Raises:
         DataError: files are missing; the message lists them and their expected paths.
     """
-    root = recipe_folder / os.path.expanduser(config.path or "")  # noqa: PTH111 - unknown users stay
+    root = in_recipe_folder(config.path or "", recipe_folder)
     found = {name: _file_of(TASKS[name], root) for name in config.tasks}
     if missing := [name for name, file in found.items() if file is None]:
         places = [f"{name}: {_place_of(TASKS[name], root)}" for name in missing]

@@ -10,12 +10,12 @@ key.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from attar.artifacts import key_of, sha256_of
+from attar.config import in_recipe_folder
 from attar.errors import ModelError, did_you_mean
 from attar.models.sources.demo import PREFIX as DEMO_PREFIX
 from attar.models.sources.demo import demo_folder, demo_model
@@ -152,7 +152,7 @@ def find_model_folder(path: Path) -> Path:
 def _outside_model(word: str, recipe_folder: Path, steps: list[str] | tuple[str, ...]) -> Path:
     if word.startswith(DEMO_PREFIX):
         return demo_folder(word)
-    folder = recipe_folder / os.path.expanduser(word)  # noqa: PTH111 - unknown users stay words
+    folder = in_recipe_folder(word, recipe_folder)
     if folder.is_dir():
         return find_model_folder(folder)
     tried = [f"a step (there are: {', '.join(steps) or 'none'})", f"the folder {folder.resolve()}"]

@@ -381,6 +381,15 @@ def positions_of(config: Mapping[str, Any]) -> int | None:
     return found if isinstance(found, int) else None
 
 
+def blocks_of(config: Mapping[str, Any]) -> dict[str, int]:
+    """Stack → number of blocks, from the contents of a `config.json`; empty if it has none."""
+    family = FAMILIES.get(type_in_memory(str(config.get("model_type", ""))))
+    stacks = () if family is None else family.stacks
+    names = {stack.name: stack.num_blocks for stack in stacks} or {"": "num_hidden_layers"}
+    found = {stack: config.get(name) for stack, name in names.items()}
+    return {stack: count for stack, count in found.items() if isinstance(count, int)}
+
+
 def unsupported(model_type: str) -> str:
     """Message for types of models that are not supported at all."""
     near = did_you_mean(model_type, sorted(FAMILIES))

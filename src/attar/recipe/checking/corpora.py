@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from attar.config import in_recipe_folder
 from attar.data.config import CorpusData, FilesData, StdlibTextData
 from attar.data.corpus.config import LearnedTokenizer
 from attar.distillation.config import GenerateStep
@@ -22,7 +23,6 @@ from attar.models.config import FromConfig, referenced_model
 from attar.models.sources.demo import demo_model
 from attar.models.sources.references import DEMO_PREFIX, PROXY_FILE, find_model_folder
 from attar.recipe.checking.mistakes import Mistake
-from attar.recipe.checking.references import published_folder
 from attar.recipe.checking.relations import ModelFamilies
 from attar.recipe.checking.tasks_of_steps import kind_of_model
 from attar.recipe.schema import Recipe
@@ -121,7 +121,7 @@ class _Corpora:
         if word.startswith(DEMO_PREFIX):
             named: Any = [demo_model(word).architecture]
         else:
-            folder = find_model_folder(published_folder(word, self._folder))
+            folder = find_model_folder(in_recipe_folder(word, self._folder))
             config = self.families.config_of(word) or {}
             named = None if (folder / PROXY_FILE).exists() else config.get("architectures")
         if not isinstance(named, list) or not named or not isinstance(named[0], str):
@@ -159,7 +159,7 @@ class _Corpora:
         from attar.special_tokens import TOKENIZER_FILE, open_tokenizer, tokenizer_digest
 
         try:
-            folder = find_model_folder(published_folder(word, self._folder))
+            folder = find_model_folder(in_recipe_folder(word, self._folder))
             if not (folder / TOKENIZER_FILE).is_file():
                 return None
             return tokenizer_digest(open_tokenizer(folder))

@@ -5,11 +5,11 @@ The network is not used, and only the first rows of data tables are read.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
 
+from attar.config import in_recipe_folder
 from attar.data.config import FilesData
 from attar.data.fingerprint import require_there
 from attar.errors import DataError, did_you_mean
@@ -86,7 +86,7 @@ def _hub_words(recipe: Recipe, recipe_folder: Path) -> Iterator[str]:
             word = reference.word
             if word in recipe.steps or word.startswith(DEMO_PREFIX) or reference.wanted.steps_only:
                 continue
-            folder = recipe_folder / os.path.expanduser(word)  # noqa: PTH111 - unknown users stay
+            folder = in_recipe_folder(word, recipe_folder)
             if not folder.is_dir():
                 yield (
                     f"steps.{name}.{reference.place}: {word!r} is neither a step nor a folder "

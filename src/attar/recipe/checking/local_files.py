@@ -8,20 +8,19 @@ For model folders, only cheap checks are made: the files, the headers of the wei
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from attar.config import in_recipe_folder
 from attar.data.config import FilesData
 from attar.data.look.summary import DataSummary
-from attar.errors import AttarError, DataError, RecipeError
+from attar.errors import DataError, RecipeError
 from attar.models.config import ChangedModel, FromConfig, written_config
-from attar.models.sources.demo import PREFIX, demo_config, demo_files
+from attar.models.sources.demo import PREFIX, demo_files
 from attar.models.sources.references import find_model_folder, require_readable
-from attar.models.sources.safe_files import read_config
-from attar.models.structure.families import FAMILIES
+from attar.models.structure.families import blocks_of
 from attar.models.structure.rows import not_kept
+from attar.recipe.checking.relations import config_outside
 from attar.recipe.schema import Recipe
 from attar.recipe.steps import kind_of, run_of
 
@@ -97,7 +96,7 @@ def _tokenizer_folder(word: str, recipe: Recipe, recipe_folder: Path) -> Path | 
 
 def _folder_of(word: str, recipe_folder: Path) -> Path | None:
     """The model folder that a word names; None: there is none."""
-    folder = recipe_folder / os.path.expanduser(word)  # noqa: PTH111 - unknown users stay words
+    folder = in_recipe_folder(word, recipe_folder)
     return find_model_folder(folder) if folder.is_dir() else None
 
 
@@ -143,29 +142,12 @@ def _problem(model: ChangedModel, recipe: Recipe, recipe_folder: Path) -> str | 
 def _blocks_of(word: str, recipe: Recipe, recipe_folder: Path) -> Blocks:
     """Numbers of blocks of a model; empty if unknown."""
     if word not in recipe.steps:
-        return _counts(_config_of(word, recipe_folder))
+        return blocks_of(config_outside(word, recipe_folder) or {})
     model = getattr(recipe.steps[word], "model", None)
     if isinstance(model, FromConfig):
-        return _counts(written_config(model.model_dump()))
+        return blocks_of(written_config(model.model_dump()))
     if isinstance(model, ChangedModel):
         source = _blocks_of(model.source, recipe, recipe_folder)
         kept = model.keep_blocks
         return source if kept is None else dict.fromkeys(source, len(kept))
     return _blocks_of(model, recipe, recipe_folder) if isinstance(model, str) else {}
-
-
-def _config_of(word: str, recipe_folder: Path) -> Mapping[str, Any]:
-    if word.startswith(PREFIX):
-        return demo_config(word)
-    folder = _folder_of(word, recipe_folder)
-    try:
-        return {} if folder is None else read_config(folder)
-    except AttarError:
-        return {}
-
-
-def _counts(config: Mapping[str, Any]) -> Blocks:
-    family = FAMILIES.get(str(config.get("model_type")))
-    stacks = () if family is None else family.stacks
-    found = {stack.name: config.get(stack.num_blocks) for stack in stacks}
-    return {name: count for name, count in found.items() if isinstance(count, int)}

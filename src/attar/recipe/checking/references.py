@@ -7,10 +7,8 @@ found even if other settings of the step are invalid.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 MODEL_MAKERS = ("train", "fold", "quantize", "export")
@@ -81,12 +79,6 @@ def data_references(table: Mapping[str, Any], places: Sequence[str]) -> tuple[Re
         for wanted in places
         for place, word in _words_at(table, wanted.split("."))
     )
-
-
-def published_folder(word: str, recipe_folder: Path) -> Path:
-    """The folder of another run's step."""
-    # unlike Path.expanduser, this keeps ~name of an unknown user unchanged
-    return recipe_folder / os.path.expanduser(word)  # noqa: PTH111
 
 
 def table_of(value: Any) -> Mapping[str, Any]:

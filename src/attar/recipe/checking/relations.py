@@ -6,12 +6,12 @@ an invalid reference elsewhere.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from attar.artifacts import read_result
+from attar.config import in_recipe_folder
 from attar.data.corpus.config import CORPUS_MAKERS
 from attar.errors import AttarError
 from attar.models.config import written_config
@@ -21,7 +21,7 @@ from attar.models.sources.safe_files import CONFIG_FILE, read_config
 from attar.models.structure.families import FAMILIES, positions_of, without_views
 from attar.recipe.checking.gate_paths import gate_mistakes
 from attar.recipe.checking.mistakes import Mistake, NearName, Place, listed, near_names
-from attar.recipe.checking.references import ModelWord, published_folder, table_of
+from attar.recipe.checking.references import ModelWord, table_of
 from attar.recipe.graph import find_cycle
 from attar.recipe.steps import STEPS
 from attar.tasks.table import KINDS
@@ -128,8 +128,7 @@ def _model_problem(
         named = (str(each.get("objective")) for each in data.values())
         embeds = any(KINDS[name].embeds for name in named if name in KINDS)
         return _demo_problem(word, wanted.needs_task, embeds=embeds)
-    # Unlike Path.expanduser, this keeps ~name of an unknown user unchanged.
-    if (recipe_folder / os.path.expanduser(word)).is_dir():  # noqa: PTH111
+    if in_recipe_folder(word, recipe_folder).is_dir():
         return None
     if word in data:
         fit = " or ".join(map(repr, wanted.makers))
@@ -155,7 +154,7 @@ def _published_problem(
 ) -> str | None:
     """Why a name that is not a step of this recipe is not a suitable step's folder either."""
     fit = " or ".join(map(repr, makers))
-    folder = published_folder(word, recipe_folder)
+    folder = in_recipe_folder(word, recipe_folder)
     if not folder.is_dir():
         near = near_step(word)
         return (
@@ -287,19 +286,22 @@ class ModelFamilies:
         if isinstance(written.get("model_type"), str):
             found = written
         else:
-            found = self._configs.get(word) or (self._in_folder(word) if word else None)
+            found = self._configs.get(word) or self._outside(word)
             self._configs.setdefault(word, found)
         self._configs |= dict.fromkeys(passed, found)
         return found
 
-    def _in_folder(self, word: str) -> Mapping[str, Any] | None:
-        if word in self._steps:
-            return None
-        base = self._recipe_folder / os.path.expanduser(word)  # noqa: PTH111 - unknown users stay
-        try:
-            if word.startswith(PREFIX):
-                return demo_config(word) or None
-            folder = find_model_folder(base)
-            return read_config(folder) if (folder / CONFIG_FILE).is_file() else None
-        except (AttarError, OSError, ValueError):
-            return None  # reported by the first step that reads it
+    def _outside(self, word: str) -> Mapping[str, Any] | None:
+        is_known = bool(word) and word not in self._steps
+        return config_outside(word, self._recipe_folder) if is_known else None
+
+
+def config_outside(word: str, recipe_folder: Path) -> Mapping[str, Any] | None:
+    """The config of a demo model or a model folder; None: unknown."""
+    try:
+        if word.startswith(PREFIX):
+            return demo_config(word) or None
+        folder = find_model_folder(in_recipe_folder(word, recipe_folder))
+        return read_config(folder) if (folder / CONFIG_FILE).is_file() else None
+    except (AttarError, OSError, ValueError):
+        return None  # reported by the first step that reads it

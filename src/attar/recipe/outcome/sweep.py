@@ -50,7 +50,6 @@ Choice = tuple[tuple[str, Any], ...]
 class Expanded:
     """A recipe with its sweep expanded, and the origin of each step."""
 
-    written: Recipe
     recipe: Recipe
     """The recipe with all copies among its steps."""
     origins: Mapping[str, str]
@@ -73,7 +72,7 @@ def expand(recipe: Recipe, kinds: Mapping[str, StepKind] = STEPS) -> Expanded:
         ValidationError: a value is invalid for its setting; `check_sweep` finds this earlier.
     """
     if recipe.sweep is None:
-        return Expanded(recipe, recipe, {name: name for name in recipe.steps})
+        return Expanded(recipe, {name: name for name in recipe.steps})
     sweep = recipe.sweep
     reach = _reach(recipe, sweep, kinds)
     steps: dict[str, Config] = {}
@@ -91,7 +90,7 @@ def expand(recipe: Recipe, kinds: Mapping[str, StepKind] = STEPS) -> Expanded:
                     table = with_value(table, _inside(sweep, setting).split("."), value)
             steps[copy] = _validated(table) if choice else step
             origins[copy] = name
-    return Expanded(recipe, recipe.model_copy(update={"steps": steps}), origins)
+    return Expanded(recipe.model_copy(update={"steps": steps}), origins)
 
 
 def check_sweep(recipe: Recipe) -> list[Mistake]:

@@ -15,7 +15,7 @@ from attar.recipe.checking.references import table_of
 from attar.recipe.load import parse_recipe, read_text
 from attar.recipe.running.saved import Saved
 from attar.recipe.schema import Recipe, flattened
-from attar.recipe.steps import STEPS, StepKind, kind_of
+from attar.recipe.steps import STEPS, StepKind, as_table, kind_of
 
 NOT_RECORDED = "its inputs are not recorded (made by an earlier version of attar)"
 
@@ -41,7 +41,7 @@ def changes_of(
     step = recipe.steps[name]
     kind = kind_of(step, kinds)
     found = table_changes(before.get("settings"), after.get("settings"))
-    found += table_changes(_part(before, "run", "seed"), _part(after, "run", "seed"))
+    found += table_changes(*({n: made.get(n) for n in ("run", "seed")} for made in (before, after)))
     old, new = before.get("version"), after.get("version")
     if old != new:
         found.append(f"attar's code of this step: version {old} → {new}")
@@ -72,7 +72,7 @@ def recipe_changes(saved: Saved) -> list[str] | None:
         now = parse_recipe(read_text(source.path), source.overrides, path=source.path)
     except AttarError:
         return None
-    return table_changes(_plain(saved.recipe), _plain(now))
+    return table_changes(as_table(saved.recipe), as_table(now))
 
 
 def table_changes(before: Any, after: Any, prefix: str = "") -> list[str]:
@@ -93,14 +93,6 @@ def _said(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # as in a recipe
     return "not set" if value is None else shown(value)
-
-
-def _plain(recipe: Recipe) -> dict[str, Any]:
-    return recipe.model_dump(mode="json", by_alias=True)
-
-
-def _part(made_from: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    return {name: made_from.get(name) for name in names}
 
 
 def _data(made_from: Mapping[str, Any], place: str) -> tuple[Any, Any]:

@@ -32,10 +32,10 @@ from attar.artifacts import (
     seal,
     verify,
 )
+from attar.config import in_recipe_folder
 from attar.cores import prepare_torch, usable_cores
 from attar.errors import ArtifactError, StoppedError
 from attar.progress import Progress, counted, human_seconds
-from attar.recipe.checking.references import published_folder
 from attar.recipe.graph import in_order, inputs_of, upstream
 from attar.recipe.keys import Fingerprints, keys_of, room_fingerprints, step_seed
 from attar.recipe.outcome.summary import StepSummary
@@ -46,7 +46,7 @@ from attar.recipe.running.memory import memory_explained, peak_memory
 from attar.recipe.running.time_left import SUFFIX, TimeLeft, session
 from attar.recipe.running.versions import versions
 from attar.recipe.schema import Recipe
-from attar.recipe.steps import StepKind, kind_of, run_of
+from attar.recipe.steps import StepKind, as_table, kind_of, run_of
 from attar.step import MadeRows, StepContext
 
 STAGING = ".staging"
@@ -367,7 +367,7 @@ class Engine:
                 seed = step_seed(steps[read], self.recipe.seed)
                 data[read] = MadeRows(reader, self.folder / read, steps[read], seed)
         outside = {
-            reference.word: published_folder(reference.word, self.recipe_folder)
+            reference.word: in_recipe_folder(reference.word, self.recipe_folder)
             for reference in kind_of(steps[name], self.kinds).models_in(steps[name])
             if reference.wanted.steps_only and reference.word not in steps
         }
@@ -380,7 +380,7 @@ class Engine:
             recipe_folder=self.recipe_folder,
             progress=self.progress,
             seed=step_seed(self.recipe.steps[name], self.recipe.seed),
-            recipe=self.recipe.model_dump(mode="json", by_alias=True),
+            recipe=as_table(self.recipe),
             should_stop=self.should_stop,
             track=partial(self.track, name),
         )

@@ -18,14 +18,14 @@ from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from attar.artifacts import MIB
 from attar.errors import ResourceError, ran_out_of_memory
 from attar.progress import Progress
 from attar.recipe.plan import Plan
 from attar.step import StepPlan
-from attar.usable_memory import usable_memory_mib
+from attar.usable_memory import kernel_peak_mib, usable_memory_mib
 
 SAMPLE_EVERY_S = 0.2
-MIB = 2**20
 RESET_PEAK = "5"
 """Value for `/proc/self/clear_refs` that resets the peak (proc_pid_clear_refs(5))."""
 
@@ -90,7 +90,7 @@ def peak_memory() -> Generator[PeakMemory]:
         try:
             yield peak
         finally:
-            peak.peak_rss_mib = round(_kernel_peak_mib(), 1)
+            peak.peak_rss_mib = round(kernel_peak_mib() or 0.0, 1)
         return
     stopped = threading.Event()
     sampler = threading.Thread(target=_sample, args=(peak, stopped), daemon=True)
@@ -105,16 +105,9 @@ def peak_memory() -> Generator[PeakMemory]:
 def _reset_kernel_peak() -> bool:
     try:
         Path("/proc/self/clear_refs").write_text(RESET_PEAK, encoding="ascii")
-        return _kernel_peak_mib() > 0
+        return kernel_peak_mib() is not None
     except OSError:
         return False
-
-
-def _kernel_peak_mib() -> float:
-    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
 
 
 def _sample(peak: PeakMemory, stopped: threading.Event) -> None:

@@ -21,7 +21,7 @@ from attar.recipe.graph import find_cycle, inputs_of
 from attar.recipe.load import read_text
 from attar.recipe.outcome.sweep import check_sweep
 from attar.recipe.schema import Recipe
-from attar.recipe.steps import kind_of, makes_rows
+from attar.recipe.steps import as_table, kind_of, makes_rows
 
 RECIPE_JSON = "recipe.json"
 RECIPE_TOML = "recipe.toml"
@@ -55,7 +55,7 @@ def save(folder: Path, saved: Saved) -> None:
     """Write both files, each atomically."""
     source = saved.source
     content = {
-        "recipe": saved.recipe.model_dump(mode="json", by_alias=True),
+        "recipe": as_table(saved.recipe),
         "recipe_folder": str(source.recipe_folder),
         "path": None if source.path is None else str(source.path),
         "text": source.text,

@@ -74,7 +74,7 @@ def planned_seconds(
             hours later.
         ResourceError: one of the steps `names` does not fit in memory.
     """
-    from attar.recipe.plan import expected_seconds, plan_recipe
+    from attar.recipe.plan import plan_recipe
 
     try:
         plan = plan_recipe(expanded.recipe, recipe_folder, intents=intents)
@@ -85,7 +85,7 @@ def planned_seconds(
         progress.warn(f"the time of the whole run cannot be estimated ({reason})")
         return {}
     require_memory(plan, progress, names)
-    return expected_seconds(plan)
+    return {step.name: step.seconds for step in plan.steps}
 
 
 SUFFIX = ".seconds"

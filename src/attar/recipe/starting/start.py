@@ -30,7 +30,7 @@ from attar.escaping import for_terminal
 from attar.models.sources.demo import DEMO_MODELS, PREFIX, demo_folder
 from attar.models.sources.references import find_model_folder
 from attar.models.sources.safe_files import read_config
-from attar.models.structure.families import positions_of
+from attar.models.structure.families import blocks_of, positions_of
 from attar.recipe.load import parse_recipe
 from attar.recipe.starting.sizes import SIZES
 from attar.recipe.starting.written import Subject, labelled, running_text
@@ -78,8 +78,7 @@ class Model:
     @property
     def blocks(self) -> int | None:
         """Number of blocks; None: unknown."""
-        counts = (self.config.get(name) for name in ("num_hidden_layers", "n_layers", "num_layers"))
-        return next((count for count in counts if isinstance(count, int)), None)
+        return next(iter(blocks_of(self.config).values()), None)
 
     def needs_new_head(self, classes: Sequence[str]) -> bool:
         """Whether the model is a classifier with other classes."""
