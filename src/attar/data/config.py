@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -74,10 +74,7 @@ class SummarizationData(DataSettings):
     revision: str | None = None
     """Commit of the data set on the hub; None: the newest. Not used with `path`."""
 
-    @property
-    def kind(self) -> Kind:
-        """Always summaries to write."""
-        return TEXT_TO_TEXT
+    kind: ClassVar[Kind] = TEXT_TO_TEXT
 
 
 class FilesData(DataSettings):
@@ -252,10 +249,7 @@ class HubData(DataSettings):
             )
         return self
 
-    @property
-    def kind(self) -> Kind:
-        """Always running text."""
-        return CAUSAL_LM
+    kind: ClassVar[Kind] = CAUSAL_LM
 
 
 class StdlibDocsData(DataSettings):
@@ -264,10 +258,7 @@ class StdlibDocsData(DataSettings):
 
     source: Literal["stdlib_docs"] = "stdlib_docs"
 
-    @property
-    def kind(self) -> Kind:
-        """Always classes."""
-        return CLASSIFICATION
+    kind: ClassVar[Kind] = CLASSIFICATION
 
 
 class StdlibTextData(DataSettings):
@@ -276,10 +267,7 @@ class StdlibTextData(DataSettings):
 
     source: Literal["stdlib_text"] = "stdlib_text"
 
-    @property
-    def kind(self) -> Kind:
-        """Always running text."""
-        return CAUSAL_LM
+    kind: ClassVar[Kind] = CAUSAL_LM
 
 
 TextConfig = Annotated[
@@ -313,10 +301,7 @@ class CorpusData(DataSettings):
             )
         return self
 
-    @property
-    def kind(self) -> Kind:
-        """Always running text."""
-        return CAUSAL_LM
+    kind: ClassVar[Kind] = CAUSAL_LM
 
 
 DataConfig = Annotated[

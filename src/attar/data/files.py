@@ -53,7 +53,7 @@ def load_files(config: FilesData, recipe_folder: Path, name: str) -> TextData:
             rows.labels = [labels_of(value, config.separator) for value in rows.labels]
     first = next(iter(taken))
     try:
-        label_names, notes = _label_names(config, taken[first], columns[first])
+        label_names, notes = _label_names(config, taken[first])
     except DataError:  # too few classes, perhaps because rows were dropped for unusable texts
         train = taken[first]
         check_set_aside(name, first, train.num_read, train.set_aside, config.max_set_aside)
@@ -62,7 +62,7 @@ def load_files(config: FilesData, recipe_folder: Path, name: str) -> TextData:
     splits: dict[str, Split] = {}
     set_aside: list[SetAside] = []
     for split, rows in taken.items():
-        splits[split], faults = _settle(config, rows, columns[split], classes)
+        splits[split], faults = _settle(config, rows, classes)
         check_set_aside(name, split, rows.num_read, faults, config.max_set_aside, label_names)
         set_aside += faults
     if "validation" not in splits:
@@ -95,7 +95,7 @@ def load_judged(config: FilesData, recipe_folder: Path, name: str) -> TextData:
         return load_files(config, recipe_folder, name)
     columns = find_columns(config, files, name)["validation"]
     rows = _taken(config, files["validation"], columns, "validation")
-    split, faults = _settle(config, rows, columns, Classes((), may_be_indices=False))
+    split, faults = _settle(config, rows, Classes(()))
     check_set_aside(name, "validation", rows.num_read, faults, config.max_set_aside)
     return TextData(
         name=name,
@@ -157,9 +157,9 @@ def _taken(config: FilesData, files: tuple[Path, ...], columns: Columns, split: 
     return take_texts(marked_records_of(config, files, columns), columns, split)
 
 
-def _settle(config: FilesData, rows: Taken, columns: Columns, classes: Classes) -> Settled:
-    may_lack = rows.split == "test" or columns.label is None
-    return GOLD[config.kind.gold].settle(rows, columns.label, classes, may_lack)
+def _settle(config: FilesData, rows: Taken, classes: Classes) -> Settled:
+    may_lack = rows.split == "test" or rows.column is None
+    return GOLD[config.kind.gold].settle(rows, classes, may_lack)
 
 
 def records_of(config: FilesData, files: tuple[Path, ...]) -> Iterator[Record | Unreadable]:
@@ -194,17 +194,15 @@ def _first_rows(config: FilesData, files: tuple[Path, ...]) -> list[Record]:
     return list(islice(rows, looked_at))
 
 
-def _label_names(
-    config: FilesData, train: Taken, columns: Columns
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _label_names(config: FilesData, train: Taken) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The classes, and notes for the user."""
     find, read = GOLD[config.kind.gold].find, GOLD[config.kind.gold].read
     if config.label_names is not None and read is None:
         return config.label_names, ()
-    if find is None or columns.label is None or not train.texts:
+    if find is None or train.column is None or not train.texts:
         return (), ()
     labels = every_label(train.labels) if config.kind.gives_sets else train.labels
-    return find(labels, columns.label)
+    return find(labels, train.column)
 
 
 def find_columns(config: FilesData, files: SplitFiles, name: str) -> Mapping[str, Columns]:

@@ -101,7 +101,7 @@ def load_glue(config: GlueData, recipe_folder: Path, name: str) -> TextData:
         splits[split], faults = settle_labels(
             taken,
             Classes(task.label_names, may_be_indices=True) if task.label_names else None,
-            may_lack_labels=split.startswith("test"),
+            may_lack=split.startswith("test"),
         )
         check_set_aside(name, split, taken.num_read, faults, config.max_set_aside, task.label_names)
         set_aside += faults

@@ -27,28 +27,8 @@ PLAIN_PAIRS = (
 )
 
 
-def _labels(rows: Taken, column: str | None, classes: Classes, may_lack: bool) -> Settled:
-    return settle_labels(rows, classes, may_lack_labels=may_lack)
-
-
-def _sets(rows: Taken, column: str | None, classes: Classes, may_lack: bool) -> Settled:
-    return settle_sets(rows, classes, may_lack_labels=may_lack)
-
-
-def _numbers(rows: Taken, column: str | None, classes: Classes, may_lack: bool) -> Settled:
-    return settle_labels(rows, None, may_lack_labels=may_lack)
-
-
-def _targets(rows: Taken, column: str | None, classes: Classes, may_lack: bool) -> Settled:
-    return settle_targets(rows, column, may_lack_targets=may_lack)
-
-
-def _marks(rows: Taken, column: str | None, classes: Classes, may_lack: bool) -> Settled:
-    return settle_marks(rows, classes.names, may_lack_marks=may_lack)
-
-
-def _quotes(rows: Taken, column: str | None, classes: Classes, may_lack: bool) -> Settled:
-    return settle_marks(rows, None, may_lack_marks=may_lack)
+def _numbers(rows: Taken, classes: Classes, may_lack: bool) -> Settled:
+    return settle_labels(rows, None, may_lack)
 
 
 @dataclass(frozen=True)
@@ -57,8 +37,8 @@ class GoldColumn:
 
     setting: Literal["label", "target"]
     """The setting that names the answer column."""
-    settle: Callable[[Taken, str | None, Classes, bool], Settled]
-    """(rows, column, classes, whether rows may lack an answer) → kept rows and rows set aside."""
+    settle: Callable[[Taken, Classes, bool], Settled]
+    """(rows, classes, whether rows may lack an answer) → kept rows and rows set aside."""
     find: Callable[[Iterable[Any], str], tuple[tuple[str, ...], tuple[str, ...]]] | None = None
     """(labels of train, column) → the classes, and notes for the user; None: there are no
     classes."""
@@ -77,21 +57,26 @@ class GoldColumn:
 
 
 GOLD: Mapping[Gold, GoldColumn] = {
-    "class": GoldColumn("label", _labels, find_classes),
-    "labels": GoldColumn("label", _sets, find_classes),
+    "class": GoldColumn("label", settle_labels, find_classes),
+    "labels": GoldColumn("label", settle_sets, find_classes),
     "number": GoldColumn("label", _numbers),
     "relevance": GoldColumn("label", _numbers, is_optional=True),
     "similarity": GoldColumn("label", _numbers, is_optional=True),
-    "itself": GoldColumn("label", _labels),  # not read, and never guessed to be the text
-    "text": GoldColumn("target", _targets),
+    "itself": GoldColumn("label", settle_labels),  # not read, and never guessed to be the text
+    "text": GoldColumn("target", lambda rows, _, may_lack: settle_targets(rows, may_lack)),
     "tags": GoldColumn(
-        *("label", _marks, find_tags, read_tagged),
+        "label",
+        lambda rows, classes, may_lack: settle_marks(rows, classes.names, may_lack),
+        find_tags,
+        read_tagged,
         names=("tags", "ner_tags", "labels", "spans", "entities"),
         texts=("tokens", "words", *PLAIN_TEXT),
         pairs=(),
     ),
     "quotes": GoldColumn(
-        *("label", _quotes, None, read_quoted),
+        "label",
+        lambda rows, _, may_lack: settle_marks(rows, None, may_lack),
+        read=read_quoted,
         names=("answers",),
         texts=(),
         pairs=(("question", "context"), ("question", "passage"), ("question", "text")),

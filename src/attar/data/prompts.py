@@ -47,9 +47,7 @@ def prompts(model_folder: Path, texts: Sequence[str], max_length: int) -> Encode
             f"{len(empty)} of {len(rows)} prompts have no token (first: row "
             f"{empty[0] if empty else 0}), so there is nothing to continue; add words to template"
         )
-    ids = np.concatenate(rows)
-    starts = np.cumsum([0, *map(len, rows)], dtype=np.int64)
-    return Encoded(ids, np.zeros(len(ids), np.int8), starts, INPUTS, 0, np.array(is_cut))
+    return Encoded.of(rows, INPUTS, 0, is_cut)
 
 
 def _specials_before(tokenizer: Tokenizer) -> list[int]:

@@ -64,7 +64,7 @@ def load_summarization(config: SummarizationData, recipe_folder: Path, name: str
         first = list(islice(records, ROWS_LOOKED_AT))
         _check_columns(first, task, config.task, split)
         taken = take_texts(chain(first, records), Columns((task.text,), task.target), split)
-        splits[split], faults = settle_targets(taken, task.target)
+        splits[split], faults = settle_targets(taken)
         check_set_aside(name, split, taken.num_read, faults, config.max_set_aside)
         set_aside += faults
     return TextData(

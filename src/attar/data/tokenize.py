@@ -48,6 +48,27 @@ class Encoded:
     width: int | None = None
     """Number of tokens to which every batch is padded; None: its longest row."""
 
+    @classmethod
+    def of(
+        cls,
+        rows: Sequence[np.ndarray],
+        input_names: tuple[str, ...],
+        pad_id: int,
+        is_cut: Sequence[bool],
+        type_ids: Sequence[np.ndarray] = (),
+    ) -> Encoded:
+        """Concatenate rows of ids.
+
+        Args:
+            type_ids: of each row; empty: all 0.
+        """
+        ids = np.concatenate([np.zeros(0, np.int32), *rows])
+        types = (
+            np.concatenate(type_ids).astype(np.int8) if type_ids else np.zeros(len(ids), np.int8)
+        )
+        starts = np.cumsum([0, *map(len, rows)], dtype=np.int64)
+        return cls(ids, types, starts, input_names, pad_id, np.array(is_cut, np.bool_))
+
     def __len__(self) -> int:
         return len(self.starts) - 1
 
@@ -158,15 +179,7 @@ class TextEncoder:
                     rows.append(np.array(encoding.ids, dtype=np.int32))
                     row_types.append(np.array(encoding.type_ids, dtype=np.int8))
                     is_cut.append(bool(encoding.overflowing))
-        starts = np.cumsum([0, *map(len, rows)], dtype=np.int64)
-        return Encoded(
-            ids=np.concatenate(rows) if rows else np.zeros(0, np.int32),
-            type_ids=np.concatenate(row_types) if rows else np.zeros(0, np.int8),
-            starts=starts,
-            input_names=self.input_names,
-            pad_id=self.pad_id,
-            is_cut=np.array(is_cut, dtype=np.bool_),
-        )
+        return Encoded.of(rows, self.input_names, self.pad_id, is_cut, row_types)
 
     def decode(self, ids: np.ndarray) -> list[str]:
         """Decode rows of token ids (B, T) to texts, without special tokens."""

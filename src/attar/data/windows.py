@@ -241,7 +241,6 @@ class _Made:
         self._ids: list[Ints] = []
         self._segments: list[Ints] = []
         self._places: list[Ints] = []
-        self._lengths: list[int] = []
         self._is_cut: list[bool] = []
         self._tokens = 0
 
@@ -257,22 +256,12 @@ class _Made:
         self._ids.append(whole)
         self._segments.append(np.concatenate([head[1], segment, frame.after[1]]))
         self._places.append(where)
-        self._lengths.append(len(whole))
         self._is_cut.append(is_cut)
         self._tokens += len(whole)
 
     def together(self, input_names: tuple[str, ...], pad_id: int) -> Windows:
-        none = np.zeros(0, np.int32)
-        ids, segments = np.concatenate([none, *self._ids]), np.concatenate([none, *self._segments])
-        places = np.concatenate([none.reshape(0, 2), *self._places])
-        encoded = Encoded(
-            ids=ids,
-            type_ids=segments.astype(np.int8),
-            starts=np.cumsum([0, *self._lengths], dtype=np.int64),
-            input_names=input_names,
-            pad_id=pad_id,
-            is_cut=np.array(self._is_cut, np.bool_),
-        )
+        places = np.concatenate([np.zeros((0, 2), np.int32), *self._places])
+        encoded = Encoded.of(self._ids, input_names, pad_id, self._is_cut, self._segments)
         own = np.concatenate([np.zeros(0, np.int64), *self.own])
         starts = np.cumsum([0, *map(len, self.own)], dtype=np.int64)
         return Windows(

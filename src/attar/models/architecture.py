@@ -30,14 +30,14 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
 )
 
-from attar.errors import AttarError, ModelError, ResourceError, ran_out_of_memory
+from attar.errors import AttarError, ModelError, ResourceError, did_you_mean, ran_out_of_memory
 from attar.models.config import STATIC_TYPE
 from attar.models.embedder import embedder_class
 from attar.models.families.static import StaticConfig, StaticModel
 from attar.models.ffn_variants import settings_in, type_in_memory
 from attar.models.sources.config_checks import check_sizes, refuse_code_fields
 from attar.models.structure.chains import variant_class, variant_of
-from attar.models.structure.families import FAMILIES, unsupported
+from attar.models.structure.families import FAMILIES
 from attar.special_tokens import TOKENIZER_FILE, open_tokenizer, padding_id, require_rows
 from attar.tasks.table import CAUSAL_LM, TEXT_TO_TEXT
 from attar.tasks.task import Task
@@ -73,7 +73,12 @@ def config_of(
     """
     model_type = type_in_memory(str(plain.get("model_type")))
     if model_type not in FAMILIES and not _reads_text(model_type):
-        raise ModelError(f"{where}: {unsupported(model_type)}")
+        near = did_you_mean(model_type, sorted(FAMILIES))
+        raise ModelError(
+            f"{where}: models of type {model_type!r} are not supported{near}; supported: "
+            f"{', '.join(FAMILIES)}, and, for training and evaluation only, other text models of "
+            "transformers"
+        )
     refuse_code_fields(plain, where)
     check_sizes(plain, where, is_known=model_type in FAMILIES)
     config_class: Any = StaticConfig if model_type == STATIC_TYPE else CONFIG_MAPPING[model_type]

@@ -47,7 +47,7 @@ def test_kept_and_set_aside_rows_are_exactly_those_read(
 ) -> None:
     taken = take_texts(records, COLUMNS, "train")
     classes = None if is_regression else Classes(("a", "b"), may_be_indices=indices)
-    split, faults = settle_labels(taken, classes, may_lack_labels=may_lack)
+    split, faults = settle_labels(taken, classes, may_lack)
     assert taken.num_read == len(records)
     assert len(split) + len(faults) == len(records)
     assert len({fault.row for fault in faults}) == len(faults)
@@ -66,7 +66,7 @@ def labels_of(
     taken = take_texts(
         [{"text": "t", "label": value} for value in values], Columns(("text",), "label"), "s"
     )
-    split, faults = settle_labels(taken, classes, may_lack_labels=may_lack_labels)
+    split, faults = settle_labels(taken, classes, may_lack_labels)
     reasons = {fault.row: fault.reason for fault in faults}
     found = iter(split.labels.tolist())
     return [reasons[row] if row in reasons else next(found) for row in range(len(values))]

@@ -105,9 +105,15 @@ def fault_of_encoding(text: str) -> Unreadable | None:
 
 
 class Budget:
-    """Compares the unpacked size of a file with its packed size, and refuses a compression bomb."""
+    """Compares the unpacked size of a file with its packed size, and refuses a compression bomb.
+
+    Raises:
+        DataError: the file does not exist.
+    """
 
     def __init__(self, file: Path) -> None:
+        if not file.is_file():
+            raise DataError(f"{file} does not exist; correct the path, or fetch the file again")
         self._file = file
         self._packed = file.stat().st_size
         self._unpacked = 0
@@ -140,9 +146,7 @@ def read_lines(file: Path, limit: int = MAX_ROW_BYTES) -> Iterator[bytes | Unrea
     pending = bytearray()
     is_dropping = False
     num_lines = num_bytes = 0
-    budget = Budget(file) if file.is_file() else None
-    if budget is None:
-        raise DataError(f"{file} does not exist; correct the path, or fetch the file again")
+    budget = Budget(file)
     try:
         for chunk in _ended_by_lf(_as_utf8(_chunks(file, budget), file)):
             *ended, rest = chunk.split(b"\n")

@@ -48,18 +48,18 @@ def every_label(cells: Iterable[Any]) -> Iterator[Any]:
             yield from cell
 
 
-def settle_sets(taken: Taken, classes: Classes, *, may_lack_labels: bool = False) -> Settled:
+def settle_sets(taken: Taken, classes: Classes, may_lack: bool = False) -> Settled:
     """Convert the labels of every row to a row of 0 and 1, or set the row aside.
 
     Args:
         taken: rows whose label cells were split by `labels_of`.
-        may_lack_labels: keep rows without labels, as −1.
+        may_lack: keep rows without labels, as −1.
     """
     nothing_known = np.full(len(classes.names), UNLABELLED, dtype=np.int8)
 
     def read(cell: Any) -> np.ndarray | Unreadable:
         found = _row_of(cell, classes)
-        return nothing_known if may_lack_labels and isinstance(found, Missing) else found
+        return nothing_known if may_lack and isinstance(found, Missing) else found
 
     texts, rows, set_aside = settled(taken, read)
     array = np.array(rows, dtype=np.int8).reshape(len(rows), len(classes.names))

@@ -132,20 +132,18 @@ def find_tags(found: Iterable[Any], column: str) -> tuple[tuple[str, ...], tuple
     return tag_names(labels), ()
 
 
-def settle_marks(
-    taken: Taken, names: Sequence[str] | None, *, may_lack_marks: bool = False
-) -> Settled:
+def settle_marks(taken: Taken, names: Sequence[str] | None, may_lack: bool = False) -> Settled:
     """Attach to every row its marks, or set the row aside.
 
     Args:
         names: the known tags; None: marks have no labels.
-        may_lack_marks: keep rows without marks of their own, as None.
+        may_lack: keep rows without marks of their own, as None.
     """
     known = None if names is None else {name.partition("-")[2] for name in names}
 
     def read(found: Marks | None) -> Marks | Unreadable | None:
         if found is None:
-            return None if may_lack_marks else Unreadable("unlabelled")
+            return None if may_lack else Unreadable("unlabelled")
         other = [label for _, _, label in found.marks if known is not None and label not in known]
         return Unreadable(f"unknown label {shown(other[:1])}") if other else found
 

@@ -41,9 +41,7 @@ def read_parquet(file: Path) -> Iterator[dict[str, Any] | Unreadable]:
     Raises:
         DataError: the file is missing, damaged, truncated, or a compression bomb.
     """
-    budget = Budget(file) if file.is_file() else None
-    if budget is None:
-        raise DataError(f"{file} does not exist; correct the path, or fetch the file again")
+    budget = Budget(file)
     num_rows = 0
     try:
         with pq.ParquetFile(file) as parquet:

@@ -75,6 +75,8 @@ class Taken:
     """Rows of a split with usable texts and unparsed labels, in order; and the rows set aside."""
 
     split: str
+    column: str | None = None
+    """Column of the labels; None: unlabelled."""
     texts: list[tuple[str, ...]] = field(default_factory=list)
     labels: list[Any] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
@@ -84,7 +86,7 @@ class Taken:
 
 def take_texts(records: Iterable[Record | Unreadable], columns: Columns, split: str) -> Taken:
     """First pass: keep rows with usable texts; labels are not parsed yet."""
-    taken = Taken(split)
+    taken = Taken(split, columns.label)
     ids: set[str] = set()
     characters = 0
     for row, record in enumerate(records):
@@ -173,39 +175,36 @@ def settled(
     return tuple(texts), answers, sorted(set_aside, key=lambda fault: fault.row)
 
 
-def settle_labels(
-    taken: Taken, classes: Classes | None, *, may_lack_labels: bool = False
-) -> Settled:
+def settle_labels(taken: Taken, classes: Classes | None, may_lack: bool = False) -> Settled:
     """Convert every label to its class (or number), or set its row aside.
 
     Args:
         classes: None: the labels are numbers, for regression.
-        may_lack_labels: keep rows without a label, as `UNLABELLED` (or NaN).
+        may_lack: keep rows without a label, as `UNLABELLED` (or NaN).
     """
     place = number_as_written if classes is None else classes.place_of
     no_label = math.nan if classes is None else UNLABELLED
 
     def read(value: Any) -> float | Unreadable:
         label = place(value)
-        return no_label if may_lack_labels and isinstance(label, Missing) else label
+        return no_label if may_lack and isinstance(label, Missing) else label
 
     texts, labels, set_aside = settled(taken, read)
     dtype = np.float32 if classes is None else np.int64
     return Split(texts, np.array(labels, dtype=dtype)), set_aside
 
 
-def settle_targets(taken: Taken, column: str | None, *, may_lack_targets: bool = False) -> Settled:
+def settle_targets(taken: Taken, may_lack: bool = False) -> Settled:
     """Convert every answer to a target text, or set its row aside. An empty target does not count
     as an answer.
 
     Args:
-        column: name of the target column; None: there is none.
-        may_lack_targets: keep rows without a target, as in a hidden test set, as "".
+        may_lack: keep rows without a target, as in a hidden test set, as "".
     """
 
     def read(value: Any) -> str | Unreadable:
-        text = text_of(column or "target", value)
-        return "" if may_lack_targets and isinstance(text, Unreadable) else text
+        text = text_of(taken.column or "target", value)
+        return "" if may_lack and isinstance(text, Unreadable) else text
 
     texts, targets, set_aside = settled(taken, read)
     unlabelled = np.full(len(texts), UNLABELLED, dtype=np.int64)

@@ -13,7 +13,6 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-from attar.errors import did_you_mean
 from attar.models.config import STATIC_TYPE
 from attar.models.ffn_variants import type_in_memory
 from attar.models.structure.rows import AttentionRow, Family, FfnRow, HeadSpace, StackRow
@@ -388,15 +387,6 @@ def blocks_of(config: Mapping[str, Any]) -> dict[str, int]:
     names = {stack.name: stack.num_blocks for stack in stacks} or {"": "num_hidden_layers"}
     found = {stack: config.get(name) for stack, name in names.items()}
     return {stack: count for stack, count in found.items() if isinstance(count, int)}
-
-
-def unsupported(model_type: str) -> str:
-    """Message for types of models that are not supported at all."""
-    near = did_you_mean(model_type, sorted(FAMILIES))
-    return (
-        f"models of type {model_type!r} are not supported{near}; supported: {', '.join(FAMILIES)}, "
-        "and, for training and evaluation only, other text models of transformers"
-    )
 
 
 def without_views(model_type: str) -> str:
