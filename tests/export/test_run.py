@@ -107,14 +107,14 @@ def test_floats_are_not_packed_and_it_says_what_to_do(
     ],
 )
 def test_a_file_larger_than_its_bits_is_said_to_be(
-    deployments: Deployments, tmp_path: Path, bits: int, settings: dict[str, str], said: str | None
+    deployments: Deployments, bits: int, settings: dict[str, str], said: str | None
 ) -> None:
     grids = ModelQParams.read(deployments.int8() / "model")
     largest = 2 ** (bits - 1) - 1
     narrow = {"bits": bits, "quant_min": -largest, "quant_max": largest}
     weights = tuple(weight.model_copy(update=narrow) for weight in grids.weights)
-    grids.model_copy(update={"weights": weights}).write(tmp_path)
-    notes = storage_notes(ExportStep(model="m", **settings), tmp_path)  # pyright: ignore[reportArgumentType]
+    narrow_grids = grids.model_copy(update={"weights": weights})
+    notes = storage_notes(ExportStep(model="m", **settings), narrow_grids)  # pyright: ignore[reportArgumentType]
     assert len(notes) == (said is not None)
     assert (said or "") in "".join(notes)
 

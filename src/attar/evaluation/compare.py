@@ -46,9 +46,7 @@ def differences(
                         "model": model,
                         "against": against,
                         "metric": metric,
-                        "value": difference.value,
-                        "ci95": [difference.low, difference.high],
-                        "n": difference.n,
+                        **difference.entry,
                         "within_noise": difference.within_noise,
                         "sentence": sentence(model, against, metric, difference),
                     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -114,12 +115,17 @@ class Compared:
         return np.arange(count, dtype=np.int32)
 
     def write(self, columns: Mapping[str, Any], **metadata: str) -> None:
-        """Write columns (arrays or lists) to `predictions.parquet`."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+        """Write the predictions, with the name of the data."""
+        write_predictions(self.context.folder, columns, {"data": self.data.name, **metadata})
 
-        table = pa.table(dict(columns))
-        table = table.replace_schema_metadata({"data": self.data.name, **metadata})
-        with disk_errors_explained(self.context.folder):
-            file = self.context.folder / "predictions.parquet"
-            pq.write_table(table, file, compression="zstd")
+
+def write_predictions(
+    folder: Path, columns: Mapping[str, Any], metadata: Mapping[str, str]
+) -> None:
+    """Write columns (arrays or lists) to `predictions.parquet`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.table(dict(columns)).replace_schema_metadata(dict(metadata))
+    with disk_errors_explained(folder):
+        pq.write_table(table, folder / "predictions.parquet", compression="zstd")

@@ -21,9 +21,8 @@ import numpy as np
 from attar.artifacts import write_json
 from attar.errors import DataError, UsageError
 from attar.evaluation.config import LEAST_POINTS, ExtrapolateStep, PowerLawFit
-from attar.evaluation.recovery import Curve, Method, compared_with_the_first, read_curve
+from attar.evaluation.recovery import Curve, Method, compared_with_the_first, ends_of, read_curve
 from attar.numerics.power_law import Fit, fit_power_law
-from attar.numerics.statistics import Interval
 from attar.seeds import derive_seed
 from attar.step import StepContext
 
@@ -110,7 +109,7 @@ def _law(
         {
             "tokens": tokens,
             "flops": tokens * rate,
-            **_interval(fit.at(tokens * rate)),
+            **ends_of(fit.at(tokens * rate)),
             "times_beyond": tokens / last,
         }
         for tokens in config.read_off_tokens
@@ -121,9 +120,9 @@ def _law(
         "left_out": sum(len(curve.tokens) for curve in curves) - fit.points,
         "last_tokens": last,
         "flops_per_token": rate,
-        "A": _interval(fit.scale),
-        "alpha": _interval(fit.alpha),
-        "floor": _interval(fit.floor),
+        "A": ends_of(fit.scale),
+        "alpha": ends_of(fit.alpha),
+        "floor": ends_of(fit.floor),
         "floor_identified": fit.is_identified,
         "rms": fit.rms,
         "read_offs": read_offs,
@@ -132,7 +131,7 @@ def _law(
                 "times": times,
                 "tokens": times * budget / rate,
                 "flops": times * budget,
-                **_interval(fit.at(times * budget)),
+                **ends_of(fit.at(times * budget)),
             }
             for times in config.read_off_budgets
         ],
@@ -157,10 +156,6 @@ def _notes(fit: Fit, last: float, read_off_tokens: Sequence[float]) -> list[str]
     return notes
 
 
-def _interval(found: Interval) -> dict[str, float]:
-    return {"value": found.value, "low": found.low, "high": found.high}
-
-
 def _drawn(fit: Fit, curves: Sequence[Curve], config: ExtrapolateStep) -> Mapping[str, Any]:
     """Points, and the curve up to the largest budget, at most `FAR` times the last point."""
     rate, last = curves[0].flops_per_token, max(max(curve.tokens) for curve in curves)
@@ -172,5 +167,5 @@ def _drawn(fit: Fit, curves: Sequence[Curve], config: ExtrapolateStep) -> Mappin
         "points": [
             list(point) for curve in kept for point in zip(curve.tokens, curve.losses, strict=True)
         ],
-        "curve": [{"tokens": tokens, **_interval(fit.at(tokens * rate))} for tokens in at],
+        "curve": [{"tokens": tokens, **ends_of(fit.at(tokens * rate))} for tokens in at],
     }

@@ -24,7 +24,7 @@ from attar.artifacts import read_result
 from attar.errors import ArtifactError, UsageError
 from attar.numerics.power_law import Fit
 from attar.numerics.recovery import Floats, crossing, interpolated, recovered, seed_weights
-from attar.numerics.statistics import LEVEL
+from attar.numerics.statistics import LEVEL, Interval
 from attar.training.saving.history import HISTORY_FILE
 
 LOSS = "nll"
@@ -158,13 +158,14 @@ def compared_with_the_first(
             found[name]["crossing"] = asdict(crossing(common, ahead))
         if teacher is not None and teacher.losses[-1] < against[0]:
             closed = recovered(against, values[:, -1], teacher.losses[-1])
-            found[name]["recovered"] = {
-                "value": closed.value,
-                "low": closed.low,
-                "high": closed.high,
-            }
+            found[name]["recovered"] = ends_of(closed)
     last = None if teacher is None else teacher.losses[-1]
     return Recovery({"against": next(iter(methods)), "teacher": last, "methods": found}, measured)
+
+
+def ends_of(found: Interval) -> dict[str, float]:
+    """A value and the ends of its interval, as this step stores them."""
+    return {"value": found.value, "low": found.low, "high": found.high}
 
 
 def _measured(at: Floats, values: Floats, rate: float) -> list[dict[str, float]]:

@@ -132,11 +132,7 @@ def _compared(metrics: Metrics, data: TextData) -> Metrics:
 
 def _intervals(model: str, metrics: Metrics) -> dict[str, Any]:
     """The metrics of one model with their intervals."""
-    intervals = {metric: bootstrap_interval(values[model]) for metric, values in metrics.items()}
-    return {
-        metric: {"value": found.value, "ci95": [found.low, found.high], "n": found.n}
-        for metric, found in intervals.items()
-    }
+    return {metric: bootstrap_interval(values[model]).entry for metric, values in metrics.items()}
 
 
 def _describe(data: TextData, split_name: str, split: Split) -> dict[str, Any]:

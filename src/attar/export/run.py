@@ -68,13 +68,14 @@ def export(config: ExportStep, context: StepContext) -> ExportMetrics:
     texts = _parity_texts(config, context, model_folder, task)
     task = _as_exported(task, len(texts[0]), model_folder)
     folder = context.folder
+    qparams = ModelQParams.read(model_folder) if is_quantized(model_folder) else None
     with context.progress.task(f"{context.name}: export", STAGES) as bar:
         write_bundle(model_folder, folder, task)
         _write_model(config, model_folder, folder, task)
-        for note in storage_notes(config, model_folder):
+        for note in storage_notes(config, qparams):
             context.progress.warn(f"{context.name}: {note}")
         bar.advance(note="written")
-        deployment = _seal(config, model_folder, folder, task)
+        deployment = _seal(config, model_folder, folder, task, qparams)
         bar.advance(note="sealed")
         what = f"{context.name} ({config.format})"
         encoded = encoded_texts(texts, model_folder, folder, task, what)
@@ -84,7 +85,7 @@ def export(config: ExportStep, context: StepContext) -> ExportMetrics:
         write_json(folder / "parity.json", parity.as_json())
         check_parity(parity, what)
         bar.advance(note="parity holds")
-        audit = _audit(config, folder, model_folder)
+        audit = _audit(config, folder, qparams)
         write_json(folder / "fusion_audit.json", audit.as_json())
         bar.advance(note="audited")
         size_mib = model_size_mib(folder, config.format)
@@ -97,7 +98,7 @@ def export(config: ExportStep, context: StepContext) -> ExportMetrics:
             parity=parity,
             audit=audit,
             size_mib=size_mib,
-            numbers=_numbers(model_folder),
+            numbers="32-bit floats" if qparams is None else qparams.words,
             lineage=lineage_of(config.model, context.recipe),
             base_model=base_model_of(config.model, context.recipe, context.recipe_folder),
             datasets=datasets_of(config.model, context.recipe),
@@ -143,11 +144,11 @@ def write_packed(model_folder: Path, folder: Path) -> None:
             shutil.copyfile(model_folder / name, folder / name)
 
 
-def storage_notes(config: ExportStep, model_folder: Path) -> list[str]:
+def storage_notes(config: ExportStep, qparams: ModelQParams | None) -> list[str]:
     """Notes about weights that are stored with more bits than they have; empty if none."""
-    if config.format == "safetensors" or not is_quantized(model_folder):
+    if config.format == "safetensors" or qparams is None:
         return []
-    widths = sorted({weight.bits for weight in ModelQParams.read(model_folder).weights} - {8})
+    widths = sorted({weight.bits for weight in qparams.weights} - {8})
     if not widths:
         return []
     if config.weight_storage == "int8":
@@ -176,10 +177,15 @@ def storage_notes(config: ExportStep, model_folder: Path) -> list[str]:
     return notes
 
 
-def _seal(config: ExportStep, model_folder: Path, folder: Path, task: Task) -> Deployment:
+def _seal(
+    config: ExportStep,
+    model_folder: Path,
+    folder: Path,
+    task: Task,
+    qparams: ModelQParams | None,
+) -> Deployment:
     facts: dict[str, Any] = {"precision": "float32"}
-    if is_quantized(model_folder):
-        qparams = ModelQParams.read(model_folder)
+    if qparams is not None:
         facts = {"bits": qparams.mean_bits} | (
             {"precision": "simulated", "weight_storage": "packed"}
             if config.format == "safetensors"
@@ -202,13 +208,7 @@ def _seal(config: ExportStep, model_folder: Path, folder: Path, task: Task) -> D
     )
 
 
-def _numbers(model_folder: Path) -> str:
-    """Description of the number formats of a model."""
-    return ModelQParams.read(model_folder).words if is_quantized(model_folder) else "32-bit floats"
-
-
-def _audit(config: ExportStep, folder: Path, model_folder: Path) -> FusionAudit:
-    qparams = ModelQParams.read(model_folder) if is_quantized(model_folder) else None
+def _audit(config: ExportStep, folder: Path, qparams: ModelQParams | None) -> FusionAudit:
     if config.format == "openvino":
         return audit_openvino(folder, qparams)
     if config.format == "onnxruntime":

@@ -49,6 +49,11 @@ class Interval:
     n: int
     """Number of rows."""
 
+    @property
+    def entry(self) -> dict[str, Any]:
+        """The interval as results store it."""
+        return {"value": self.value, "ci95": [self.low, self.high], "n": self.n}
+
 
 @dataclass(frozen=True)
 class Difference(Interval):

@@ -121,13 +121,10 @@ def entries_of(
     entries: dict[str, Any] = {}
     for name, found in metrics.items():
         interval = bootstrap_interval(found[model])
-        low, high = interval.low, interval.high
         entries[name] = {
-            "value": interval.value,
-            "ci95": [low, high],
-            "n": interval.n,
+            **interval.entry,
             "chance": chances[name],
-            "against_chance": against_chance(low, high, chances[name]),
+            "against_chance": against_chance(interval.low, interval.high, chances[name]),
         }
         if name in tasks and tasks[name].task.metric == "acc_norm":
             labels = np.array([question.label for question in tasks[name].questions])
@@ -161,7 +158,5 @@ def perplexities_of(
                 resamples=config.bootstrap,
                 seed=_seed(config, context, name),
             )
-            interval = bootstrap_interval(made[""])
-            ends = [interval.low, interval.high]
-            found[name] = {"value": interval.value, "ci95": ends, "n": interval.n}
+            found[name] = bootstrap_interval(made[""]).entry
     return found

@@ -44,7 +44,6 @@ def harness_likelihoods(
     model: PreTrainedModel,
     folder: Path,
     tasks: Mapping[str, TaskRows],
-    batch_size: int = BATCH_SIZE,
     after_batch: Callable[[int], None] = lambda requests: None,
 ) -> Likelihoods:
     """Compute the log-likelihood of every request with the harness.
@@ -56,7 +55,7 @@ def harness_likelihoods(
         UsageError: it is not installed.
     """
     with _quiet():
-        judge = harness_around(model, folder, batch_size)
+        judge = harness_around(model, folder)
         read = judge._model_call
 
         def read_and_tell(texts: Any, **settings: Any) -> Any:
@@ -70,12 +69,12 @@ def harness_likelihoods(
     return Likelihoods(np.array(log_p, np.float64), np.array(is_greedy, np.bool_))
 
 
-def harness_around(model: PreTrainedModel, folder: Path, batch_size: int) -> Any:
+def harness_around(model: PreTrainedModel, folder: Path) -> Any:
     """Wrap a model in memory in the model class of the harness."""
     models: Any = require("lm_eval.models.huggingface", "eval")
     tokenizer = copy.deepcopy(read_as_transformers(folder))  # the harness adds a padding token
     return models.HFLM(
-        pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=batch_size
+        pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=BATCH_SIZE
     )
 
 

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attar.artifacts import disk_errors_explained
 from attar.errors import ModelError
 from attar.evaluation.compare import differences
+from attar.evaluation.compared import write_predictions
 from attar.evaluation.config import EvaluateStep
 from attar.evaluation.machine import describe_machine
 from attar.evaluation.zero_shot.accuracy import (
@@ -212,9 +212,6 @@ def _write(
     answers: Mapping[str, Mapping[str, Answers]],
 ) -> None:
     """Write one row per row of each task, in order."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     columns: dict[str, Any] = {
         "task": [name for name, rows in tasks.items() for _ in rows.rows],
         "row": [row for rows in tasks.values() for row in range(len(rows.rows))],
@@ -223,6 +220,4 @@ def _write(
     for model, found in answers.items():
         columns[f"{model}.prediction"] = np.concatenate([found[name].predictions for name in tasks])
         columns[f"{model}.log_p"] = [each.tolist() for name in tasks for each in found[name].log_p]
-    table = pa.table(columns).replace_schema_metadata({"tasks": json.dumps(list(tasks))})
-    with disk_errors_explained(context.folder):
-        pq.write_table(table, context.folder / "predictions.parquet", compression="zstd")
+    write_predictions(context.folder, columns, {"tasks": json.dumps(list(tasks))})

@@ -19,6 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 Row = Mapping[str, Any]
@@ -26,7 +27,7 @@ Pair = tuple[str, str]
 """Context and continuation."""
 TaskMetric = Literal["acc", "acc_norm"]
 CHOICES: Mapping[str, Any] = {"doc_to_target": "label", "doc_to_choice": "choices"}
-QUESTION = "Question: {}\nAnswer:"
+QUESTION, SOCIAL = "Question: {}\nAnswer:", "Q: {}\nA:"
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,10 @@ class ZeroShotTask:
     """Whether the answer is a generated word, instead of one of several choices."""
 
 
-def _answers(row: Row, prompt: str, choices: str = "choices") -> Question:
+def _answers(row: Row, prompt: str) -> Question:
     """A question with a common prompt; each answer is preceded by a space."""
     context = prompt.format(row["context"])
-    answers: Sequence[str] = row[choices]
+    answers: Sequence[str] = row["choices"]
     return Question(
         tuple((context, f" {answer}") for answer in answers),
         int(row["label"]),
@@ -87,16 +88,7 @@ def _answers(row: Row, prompt: str, choices: str = "choices") -> Question:
     )
 
 
-def _plain(row: Row) -> Question:
-    return _answers(row, "{}")
-
-
-def _question(row: Row) -> Question:
-    return _answers(row, QUESTION)
-
-
-def _social(row: Row) -> Question:
-    return _answers(row, "Q: {}\nA:")
+_plain, _question, _social = (partial(_answers, prompt=p) for p in ("{}", QUESTION, SOCIAL))
 
 
 def _last_word(row: Row) -> Question:
@@ -299,7 +291,7 @@ ALL: tuple[ZeroShotTask, ...] = (
         columns=CHOICE_COLUMNS,
         ask=_social,
         metric="acc",
-        harness={"doc_to_text": "Q: {{context}}\nA:", **CHOICES},
+        harness={"doc_to_text": SOCIAL.format("{{context}}"), **CHOICES},
         hub=HubPlace(
             *("lighteval/siqa", None, "validation", "54c6a1f8cb6daf4f5abf24a601852612fb35eb25"),
             ("context", "question", "answerA", "answerB", "answerC", "label"),

@@ -15,7 +15,7 @@ from attar.report.charts.pictures import Key, Picture, drawn_twice
 from attar.report.quantities import number_text
 from attar.report.reading import number, table
 from attar.report.sections.study import Study, rows_of
-from attar.report.study_tables.arranged import Row, by_stack, norm_name
+from attar.report.study_tables.arranged import Row, by_stack, named_place, norm_name
 
 MOST_ROWS = 20
 """Maximum number of dimensions or norms in a picture; the table has all."""
@@ -167,9 +167,7 @@ def norm_short(row: Row) -> str:
     """
     kind = {"mha_norm": "attention", "ffn_norm": "FFN", "cross_norm": "cross"}
     word = kind.get(str(row.get("kind")), str(row.get("kind")).replace("_", " "))
-    stack = "decoder " if row.get("stack") == "decoder" else ""
-    block = row.get("block")
-    return f"{stack}{word}" if block is None else f"{stack}{block} {word}"
+    return named_place(row, word)
 
 
 def histogram_pictures(study: Study) -> tuple[Picture, ...]:

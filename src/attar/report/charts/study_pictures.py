@@ -20,7 +20,7 @@ from attar.report.quantities import metric_text
 from attar.report.reading import number, table
 from attar.report.sections.study import Study
 from attar.report.sections.training import Curve
-from attar.report.study_tables.arranged import Row, by_stack
+from attar.report.study_tables.arranged import Row, by_stack, named_place
 
 MOST_DIMENSIONS = 3
 PROBLEMATIC_LOSS = 1.0
@@ -89,10 +89,7 @@ def _site_cosine(study: Study) -> tuple[Picture, ...]:
 
 def _site_bar(row: Row) -> Bar:
     cosine = number(row.get("cosine")) or 0.0
-    stack = "decoder " if row.get("stack") == "decoder" else ""
-    block = row.get("block")
-    kind = str(row.get("kind")).replace("_", " ")
-    name = f"{stack}{kind}" if block is None else f"{stack}{block} {kind}"
+    name = named_place(row, str(row.get("kind")).replace("_", " "))
     return Bar(name, (100 * (1 - cosine),), f"cosine {100 * cosine:.2f} %")
 
 

@@ -54,6 +54,13 @@ NORM_WORDS = {
 }
 
 
+def named_place(row: Row, words: str, of_block: str = "{} ") -> str:
+    """What a row is about, after the number of its block if it is in one."""
+    stack = "decoder " if row.get("stack") == "decoder" else ""
+    block = row.get("block")
+    return stack + ("" if block is None else of_block.format(block)) + words
+
+
 def norm_name(row: Row) -> str:
     """Readable name of a norm: its block and what it follows.
 
@@ -63,9 +70,7 @@ def norm_name(row: Row) -> str:
     """
     kind = str(row.get("kind", "block"))
     words = NORM_WORDS.get(kind, kind)
-    stack = "decoder " if row.get("stack") == "decoder" else ""
-    block = row.get("block")
-    return f"{stack}{words}" if block is None else f"{stack}block {block}, {words}"
+    return named_place(row, words, "block {}, ")
 
 
 def with_norm_names(rows: Sequence[Row], facts: Row) -> tuple[tuple[Column, ...], Sequence[Row]]:
