@@ -59,12 +59,7 @@ def row_line(row: int, copy: int, texts: tuple[str, ...], label: float | None) -
 
 
 def augmented_data(made: MadeRows, context: StepContext) -> TextData:
-    """The data that an augment step read, with the new rows appended to its train split.
-
-    Raises:
-        DataError: the data is not the data that the rows were made from.
-        ArtifactError: the file of new rows is damaged.
-    """
+    """The data that an augment step read, with the new rows appended to its train split."""
     # the augment step's seed, so that `train_rows` samples the same source rows
     data = data_of(replace(context, seed=made.seed), made.step.data)
     train = data.split("train")

@@ -128,11 +128,7 @@ def _of_files(
 def require_source_column(
     config: FilesData, recipe_folder: Path, name: str, column: str | None
 ) -> None:
-    """Raise if none of the first rows has the source column.
-
-    Raises:
-        DataError: lists the columns that exist.
-    """
+    """Raise DataError if none of the first rows has the source column."""
     files = own_files(config, recipe_folder).get("train", ())
     known = column_names(config, files) if column is not None else []
     if column is not None and known and column not in known:

@@ -85,11 +85,7 @@ def load_files(config: FilesData, recipe_folder: Path, name: str) -> TextData:
 
 def load_judged(config: FilesData, recipe_folder: Path, name: str) -> TextData:
     """Like `load_files`, but the train split is read only if it is needed to find the classes or to
-    hold out a validation split.
-
-    Raises:
-        DataError: as `load_files`.
-    """
+    hold out a validation split."""
     files = own_files(config, recipe_folder)
     if config.kind.has_labels or "validation" not in files:
         return load_files(config, recipe_folder, name)

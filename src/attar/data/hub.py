@@ -86,11 +86,7 @@ def is_held_out(config: HubData, text: str) -> bool:
 
 
 def load_judged(config: HubData, recipe_folder: Path, name: str) -> TextData:
-    """The validation texts only; training texts are read as a stream (`documents`).
-
-    Raises:
-        UsageError, DataError: as `hub_records`.
-    """
+    """The validation texts only; training texts are read as a stream (`documents`)."""
     texts = _texts(config, config.validation or config.split, name)
     judged = (text for text in texts if config.validation or is_held_out(config, text))
     return TextData(
@@ -103,11 +99,7 @@ def load_judged(config: HubData, recipe_folder: Path, name: str) -> TextData:
 
 
 def load_beginning(config: HubData, recipe_folder: Path, name: str) -> TextData:
-    """The validation texts and the first rows of the train split, for a plan.
-
-    Raises:
-        UsageError, DataError: as `hub_records`.
-    """
+    """The validation texts and the first rows of the train split, for a plan."""
     judged = load_judged(config, recipe_folder, name)
     texts = _texts(config, config.split, name)
     train = _split((text for text in texts if not is_held_out(config, text)), BEGINNING)

@@ -96,9 +96,6 @@ def data_of(
     Args:
         part: which chunks of a corpus.
         is_said: the step has read and reported this data before.
-
-    Raises:
-        DataError: as `load_data`.
     """
     config = context.data[name]
     if isinstance(config, MadeRows):

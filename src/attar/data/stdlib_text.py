@@ -36,11 +36,7 @@ def stdlib_documents() -> Iterator[tuple[str, str]]:
 
 
 def load_stdlib_text(config: StdlibTextData, recipe_folder: Path, name: str) -> TextData:
-    """The documents as running text.
-
-    Raises:
-        DataError: this Python has no sources.
-    """
+    """The documents as running text."""
     texts: dict[str, list[tuple[str]]] = {"train": [], "validation": []}
     for _, text in stdlib_documents():
         texts[split_of(text)].append((text,))

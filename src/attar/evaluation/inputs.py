@@ -81,11 +81,7 @@ def room_in(config: Mapping[str, Any]) -> int | None:
 
 
 def check_room(room: int | None, tokens: int, model: str) -> None:
-    """Check a number of tokens against the model's maximum.
-
-    Raises:
-        UsageError: `tokens` exceeds `room`.
-    """
+    """Raise UsageError if there are more tokens than the model's maximum, `room`."""
     if room is not None and tokens > room:
         raise UsageError(
             f"texts of {tokens} tokens are to be timed, but the model {model} has {room} "

@@ -29,11 +29,7 @@ from attar.tasks.tagging import Mark
 
 
 def judge_tags(compared: Compared) -> Judged:
-    """Predict entities with all models, save them, and compute the data's metrics.
-
-    Raises:
-        NonFiniteError: a model gives NaN or infinite logits.
-    """
+    """Predict entities with all models, save them, and compute the data's metrics."""
     data, split = compared.data, compared.split
     marked = [() if marks is None else marks.marks for marks in split.marks or ()]
     found: dict[str, list[tuple[Mark, ...]]] = {}
@@ -76,11 +72,7 @@ def by_label(
 
 
 def judge_quotes(compared: Compared) -> Judged:
-    """Predict answers with all models, save them, and compute the data's metrics.
-
-    Raises:
-        NonFiniteError: a model gives NaN or infinite logits.
-    """
+    """Predict answers with all models, save them, and compute the data's metrics."""
     split = compared.split
     golds = golds_of(split.texts, split.marks or ())
     scores: dict[str, dict[str, np.ndarray]] = {}

@@ -26,11 +26,7 @@ MACRO = "macro_f1"
 
 def judge_rows(compared: Compared) -> Judged:
     """Run all models, save their predictions, and compute the data's metrics; for classification
-    also the figures of `classified`.
-
-    Raises:
-        NonFiniteError: a model gives NaN or infinite logits.
-    """
+    also the figures of `classified`."""
     data, split = compared.data, compared.split
     logits = logits_of_rows(compared)
     predictions = {
@@ -51,11 +47,7 @@ def judge_rows(compared: Compared) -> Judged:
 
 
 def logits_of_rows(compared: Compared) -> dict[str, np.ndarray]:
-    """Model → logits of each row, (N, C), with columns in the data's order.
-
-    Raises:
-        NonFiniteError: a model gives NaN or infinite logits.
-    """
+    """Model → logits of each row, (N, C), with columns in the data's order."""
     split, logits = compared.split, dict[str, np.ndarray]()
     with compared.progress("rows", len(compared.forms) * len(split)) as after_batch:
         for name in compared.forms:

@@ -57,7 +57,8 @@ JUDGES: Mapping[Answer, Callable[[Compared], Judged]] = {
     "text": judge_written,
     "vector": judge_vectors,
 }
-"""Type of answer → function that runs all models and computes the data's metrics."""
+"""Type of answer → function that runs all models and computes the data's metrics. All of them raise
+NonFiniteError if a model's output is NaN or infinite."""
 SIZES_WITHOUT_TIMING = Speed()
 """Default batch sizes for measuring memory if timing is off."""
 

@@ -86,10 +86,7 @@ class Tagger(_ReaderInWindows):
     def tag(self, texts: Sequence[str | Sequence[str]]) -> list[list[Entity]]:
         """Find the entities of every text, in input order. A text is a string or a list of words.
 
-        Raises:
-            UsageError: `texts` is a single string or contains something other than texts, or the
-                process was forked after loading.
-            NonFiniteError: an output is NaN or infinite.
+        Raises: as `Deployed.predict`.
         """
         return [tagged.entities for tagged in self.answers(texts)]
 
@@ -173,10 +170,7 @@ class Quoter(_ReaderInWindows):
     def answer(self, pairs: Sequence[tuple[str, str]]) -> list[Quotation]:
         """Answer each (question, text) pair, in input order.
 
-        Raises:
-            UsageError: `pairs` is a single pair or contains something other than texts, or the
-                process was forked after loading.
-            NonFiniteError: an output is NaN or infinite.
+        Raises: as `Deployed.predict`.
         """
         return [quoted.answer for quoted in self.answers(pairs)]
 

@@ -110,11 +110,7 @@ def learn_tokenizer(texts: Iterable[str], settings: LearnedTokenizer) -> Tokeniz
 
 
 def require_size(tokenizer: Tokenizer, settings: LearnedTokenizer, step: str) -> None:
-    """Raise if the text was too short to learn all tokens.
-
-    Raises:
-        DataError: states the size that was reached.
-    """
+    """Raise DataError if the text was too short to learn all tokens."""
     found = tokenizer.get_vocab_size(with_added_tokens=True)
     if found < settings.vocab_size:
         raise DataError(

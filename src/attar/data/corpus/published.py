@@ -122,11 +122,7 @@ def open_published(path: str | Path, folder: Path, corpus: str | None = None) ->
 
 
 def load_corpus(config: CorpusData, recipe_folder: Path, name: str, part: str = ALL) -> TextData:
-    """The chunks as training rows, read on demand, and the validation texts.
-
-    Raises:
-        ArtifactError, DataError: see `open_published`; or the validation texts cannot be read.
-    """
+    """The chunks as training rows, read on demand, and the validation texts."""
     chunks = open_published(config.path, recipe_folder, config.corpus).view(part)
     splits = {"train": chunks.split()}
     if config.validation is not None:

@@ -249,11 +249,7 @@ class ChunkTexts(Sequence[tuple[str, ...]]):
 
 
 def kept_rows(folder: Path) -> NDArray[np.int64]:
-    """Rows of the corpus that a select step kept, in increasing order; a memory map.
-
-    Raises:
-        ArtifactError: the file is missing or damaged.
-    """
+    """Rows of the corpus that a select step kept, in increasing order; a memory map."""
     return kept_columns(folder)["row"]
 
 

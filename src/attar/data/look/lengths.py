@@ -38,11 +38,7 @@ WORDS = Measure("words", _words)
 
 
 def tokens_of(folder: Path) -> Measure:
-    """Length in tokens of a model's tokenizer, including special tokens.
-
-    Raises:
-        ModelError: the folder has no usable tokenizer.
-    """
+    """Length in tokens of a model's tokenizer, including special tokens."""
     from attar.special_tokens import open_tokenizer
 
     return _counted_by(open_tokenizer(folder))

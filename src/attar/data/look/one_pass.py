@@ -227,9 +227,6 @@ def summary_of_files(
 
     Args:
         first_rows: number of rows to read per split; None: all.
-
-    Raises:
-        DataError: a column is missing or cannot be guessed, or a file is damaged.
     """
     files = own_files(config, recipe_folder)
     columns = find_columns(config, files, name)

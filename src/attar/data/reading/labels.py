@@ -163,14 +163,11 @@ def find_classes(labels: Iterable[Any], column: str) -> tuple[tuple[str, ...], t
 
 
 def require_classes(count: int, examples: str, column: str, num_rows: int) -> None:
-    """Raise if a column has fewer than two classes, too many, or one row per class.
+    """Raise DataError if a column has fewer than two classes, too many, or one row per class.
 
     Args:
         count: number of distinct labels in train.
         examples: some of them, for the message.
-
-    Raises:
-        DataError: states the counts.
     """
     if FEW_ROWS <= count == num_rows:
         raise DataError(

@@ -219,13 +219,10 @@ def check_set_aside(
     limit: float,
     classes: Sequence[str] = (),
 ) -> None:
-    """Raise if a split is empty, or if too many or all of its rows are unusable.
+    """Raise DataError if a split is empty, or if too many or all of its rows are unusable.
 
     Args:
         classes: classes of the data, listed if a label is not one of them.
-
-    Raises:
-        DataError: with the counts by reason, and the first rows of each.
     """
     if num_read == 0:
         raise DataError(

@@ -25,11 +25,7 @@ VERSION = 1
 def fingerprint(
     config: EvaluateStep, recipe_folder: Path, sha256: Callable[[Path], str] = sha256_of
 ) -> Any:
-    """Content of the tasks for a step's key; None if the step has no tasks.
-
-    Raises:
-        DataError: the file of a task is missing.
-    """
+    """Content of the tasks for a step's key; None if the step has no tasks."""
     if not config.tasks:
         return None
     wanted = [TASKS[name] for name in sorted(config.tasks)]

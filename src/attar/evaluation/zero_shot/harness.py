@@ -32,11 +32,7 @@ WORST_SHOWN = 3
 
 
 def harness_pairs(tasks: Mapping[str, TaskRows]) -> list[Pair]:
-    """Requests of the harness for the rows, in their order.
-
-    Raises:
-        UsageError: it is not installed.
-    """
+    """Requests of the harness for the rows, in their order."""
     return [instance.args for instance in _instances(tasks)]
 
 
@@ -51,8 +47,6 @@ def harness_likelihoods(
     Args:
         folder: folder of the model's tokenizer.
         after_batch: called with the number of texts just processed; may raise to stop.
-    Raises:
-        UsageError: it is not installed.
     """
     with _quiet():
         judge = harness_around(model, folder)
@@ -84,11 +78,8 @@ def require_same(
     tasks: Mapping[str, TaskRows],
     model: str,
 ) -> dict[str, Any]:
-    """Check that both log-likelihoods agree; returns their differences for the result.
-
-    Raises:
-        ModelError: the log-likelihoods of a request differ by more than `SAME_NATS`.
-    """
+    """Raise ModelError if the two log-likelihoods of a request differ by more than `SAME_NATS`;
+    otherwise return their differences for the result."""
     apart = np.abs(ours.log_p - theirs.log_p)
     worst = np.argsort(-apart)[:WORST_SHOWN]
     places = [f"{name} row {row + 1}, answer {answer + 1}" for name, row, answer in _places(tasks)]
@@ -111,11 +102,7 @@ def require_same(
 
 
 def require_same_strings(ours: Sequence[Pair], tasks: Mapping[str, TaskRows]) -> None:
-    """Check that both implementations have the same requests.
-
-    Raises:
-        ModelError: a request differs; the message shows the first one.
-    """
+    """Raise ModelError if a request of the two implementations differs."""
     theirs = harness_pairs(tasks)
     for place, own, other in zip(_places(tasks), ours, theirs, strict=True):
         if tuple(own) != tuple(other):
