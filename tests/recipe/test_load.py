@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from attar.errors import AttarError, RecipeError, UsageError
 from attar.quantization.config import QuantizeStep
 from attar.recipe.checking.mistakes import MAX_DEPTH, leaves
-from attar.recipe.load import MAX_BYTES, is_shallow, load_recipe, parse_recipe
+from attar.recipe.load import MAX_BYTES, NESTED, load_recipe, parse_recipe, without_meaning
 from attar.recipe.schema import StepConfig
 from engine_steps import RECIPE
 
@@ -148,8 +148,8 @@ def test_depth_is_allowed_up_to_the_cap() -> None:
     content: object = 0
     for _ in range(MAX_DEPTH - 1):
         content = [content]
-    assert is_shallow(content)
-    assert not is_shallow([[content]])
+    assert without_meaning(content) == []
+    assert without_meaning([[content]]) == [NESTED]
 
 
 def test_a_name_too_deep_never_reaches_the_parser(monkeypatch: pytest.MonkeyPatch) -> None:

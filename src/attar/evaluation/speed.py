@@ -78,16 +78,15 @@ def latency_metrics(
     of_rounds = {name: np.median(milliseconds, axis=1) for name, milliseconds in timed.items()}
     for name, milliseconds in timed.items():
         ratios = of_rounds[against] / of_rounds[name]
+        p50, p95 = np.percentile(milliseconds, [50, 95]).tolist()
         metrics[name] = {
-            "p50": float(np.percentile(milliseconds, 50)),
-            "p95": float(np.percentile(milliseconds, 95)),
+            "p50": p50,
+            "p95": p95,
             "batch": batch,
             "tokens": tokens,
             "threads": threads,
-            "p95_over_p50": float(
-                np.percentile(milliseconds, 95) / np.percentile(milliseconds, 50)
-            ),
-            "texts_per_s": batch * MS_PER_S / float(np.percentile(milliseconds, 50)),
+            "p95_over_p50": p95 / p50,
+            "texts_per_s": batch * MS_PER_S / p50,
             "calls": milliseconds.size,
             "round_p50": of_rounds[name].round(4).tolist(),
             "speedup": {

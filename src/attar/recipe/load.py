@@ -43,6 +43,7 @@ from attar.recipe.steps import kind_of
 
 MAX_BYTES = MIB
 """Maximum size of a recipe; a larger file is probably not a recipe."""
+NESTED = Mistake((), f"nested more than {MAX_DEPTH} deep")
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -113,12 +114,12 @@ def parse_recipe(
     except ValueError as error:  # invalid TOML, or an integer with thousands of digits
         raise RecipeError([f"not TOML: {error}"], source) from None
     except RecursionError:
-        raise RecipeError([f"nested more than {MAX_DEPTH} deep"], source) from None
+        raise RecipeError([NESTED.text], source) from None
     mistakes = apply_overrides(content, overrides)
-    mistakes += _without_meaning(content)
-    mistakes += renew(content)
+    nonsense = without_meaning(content)
+    mistakes += nonsense + renew(content)
     recipe = None if mistakes else _validated(content, mistakes)
-    if is_shallow(content):
+    if NESTED not in nonsense:
         mistakes += check_relations(content, path.resolve().parent)
     if recipe is not None and not mistakes:
         mistakes += check_sweep(recipe) + check_lessons(recipe) + check_extrapolations(recipe)
@@ -160,31 +161,15 @@ def _validated(content: Mapping[str, Any], mistakes: list[Mistake]) -> Recipe | 
         return None
 
 
-def is_shallow(content: Any) -> bool:
-    """Whether nesting is at most `MAX_DEPTH`; checked level by level, without recursion."""
-    level = [content]
-    for _ in range(MAX_DEPTH):
-        level = [inner for value in level for inner in _inside(value)]
-        if not level:
-            return True
-    return False
-
-
-def _inside(value: Any) -> list[Any]:
-    if isinstance(value, dict):
-        return list(cast("dict[str, Any]", value).values())
-    return cast("list[Any]", value) if isinstance(value, list) else []
-
-
-def _without_meaning(content: dict[str, Any]) -> list[Mistake]:
-    """Values that TOML allows and a recipe does not: dates, times, nan, infinity, and excessive
-    nesting."""
-    if not is_shallow(content):
-        return [Mistake((), f"nested more than {MAX_DEPTH} deep")]
+def without_meaning(content: Any) -> list[Mistake]:
+    """Values that TOML allows and a recipe does not: dates, times, nan, infinity; or only `NESTED`
+    for excessive nesting."""
     mistakes: list[Mistake] = []
     waiting: list[tuple[Place, Any]] = [((), content)]
     while waiting:
         place, value = waiting.pop()
+        if len(place) >= MAX_DEPTH:
+            return [NESTED]
         if isinstance(value, dict):
             waiting += [((*place, k), v) for k, v in cast("dict[str, Any]", value).items()]
         elif isinstance(value, list):

@@ -16,7 +16,7 @@ from attar.recipe.checking.tasks_of_steps import has_chunks, kind_of_data
 from attar.recipe.keys import step_seed
 from attar.recipe.schema import Recipe
 from attar.tasks.table import KINDS
-from attar.training.cache_config import CacheStep, Sparse, unkept
+from attar.training.cache_config import CacheStep, unkept
 from attar.training.config import Retokenized, TrainStep
 
 SHARED = (
@@ -100,12 +100,6 @@ def _of_distribution(recipe: Recipe, name: str, step: TrainStep | CacheStep) -> 
         yield Mistake(("steps", name, "distribution"), problem)
 
 
-def _sparse(recipe: Recipe, step: CacheStep) -> Sparse | None:
-    """How a cache stores predictions, as far as the objective of the data is known."""
-    kind = kind_of_data(recipe, step.data)
-    return step.sparse(is_running=kind is not None and kind.is_running)
-
-
 def _of_cache(recipe: Recipe, name: str, step: TrainStep | CacheStep) -> Iterator[Mistake]:
     if not isinstance(step, TrainStep):
         return
@@ -130,7 +124,8 @@ def _of_cache(recipe: Recipe, name: str, step: TrainStep | CacheStep) -> Iterato
                 f"is {_said(own)}, the cache {step.teacher!r} has {_said(other)}; student and "
                 "cache must read the same rows, so set both to the same value",
             )
-    sparse = _sparse(recipe, cache)
+    kind = kind_of_data(recipe, cache.data)
+    sparse = cache.sparse(is_running=kind is not None and kind.is_running)
     for index, loss in enumerate(step.losses):
         if sparse is not None and loss.needs_all_of_p:
             problem = loss.needs_more_than(sparse.said(), repr(step.teacher))

@@ -57,14 +57,11 @@ def near_names(known: Sequence[str]) -> NearName:
     each word with every name."""
 
     @cache
-    def near(word: str, cutoff: float) -> str:
+    def near(word: str, cutoff: float = NEAR) -> str:
         is_enough = near.cache_info().misses > MAX_MISTAKES
         return "" if is_enough else did_you_mean(word, known, cutoff)
 
-    def near_name(word: str, cutoff: float = NEAR) -> str:
-        return near(word, cutoff)
-
-    return near_name
+    return near
 
 
 def listed(names: Iterable[str]) -> str:
