@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models
 
 import tiny
 from attar.data.config import GlueData
 from attar.data.load import load_data
-from attar.data.tokenize import Encoded, TextEncoder
+from attar.data.tokenize import Encoded, TextEncoder, encodings
 from attar.errors import ArtifactError, ModelError, UsageError
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -218,3 +218,11 @@ def test_reading_text_of_an_exported_folder_needs_neither_torch_nor_transformers
     child = [sys.executable, "-c", ENCODE_ONE, str(exported)]
     found = subprocess.run(child, capture_output=True, text=True, check=True)
     assert found.stdout == "\n"
+
+
+@pytest.mark.parametrize("offsets", [False, True])
+def test_a_text_that_the_tokenizer_fails_on_is_explained(offsets: bool) -> None:
+    tokenizer = Tokenizer(models.WordLevel({"known": 0}))  # no unknown token
+    assert [read.ids for read in encodings(tokenizer, ["known"], offsets=offsets)] == [[0]]
+    with pytest.raises(ModelError, match=r"fails on a text \(.*\[UNK\].*get the model again"):
+        list(encodings(tokenizer, ["known", "new"], offsets=offsets))

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
-from attar.data.tokenize import TEXTS_AT_ONCE, Encoded
+from attar.data.tokenize import Encoded, encodings
 from attar.errors import DataError, ModelError
 from attar.special_tokens import open_tokenizer, special_token_id
 
@@ -85,11 +85,8 @@ def token_blocks(
         DataError: the texts have fewer than two tokens.
     """
     tokenizer, end = document_tokenizer(model_folder, end_token)
-    pieces: list[np.ndarray] = []
-    for begin in range(0, len(texts), TEXTS_AT_ONCE):
-        plain = [" ".join(text) for text in texts[begin : begin + TEXTS_AT_ONCE]]
-        for encoding in tokenizer.encode_batch_fast(plain, add_special_tokens=False):
-            pieces.append(np.array([*encoding.ids, end], dtype=np.int32))
+    read = encodings(tokenizer, [" ".join(text) for text in texts])
+    pieces = [np.array([*encoding.ids, end], dtype=np.int32) for encoding in read]
     ids = np.concatenate(pieces) if pieces else np.zeros(0, np.int32)
     usable = len(ids) - (len(ids) % length == 1)
     if usable < 2:

@@ -15,7 +15,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from attar.data.tables import TextData
-from attar.data.tokenize import TEXTS_AT_ONCE, Encoded, open_tokenizer
+from attar.data.tokenize import Encoded, encodings, open_tokenizer
 from attar.errors import DataError, UsageError
 
 INPUTS = ("input_ids", "attention_mask")
@@ -36,11 +36,9 @@ def prompts(model_folder: Path, texts: Sequence[str], max_length: int) -> Encode
     room = max(max_length - len(before), 1)
     rows: list[np.ndarray] = []
     is_cut: list[bool] = []
-    for begin in range(0, len(texts), TEXTS_AT_ONCE):
-        some = list(texts[begin : begin + TEXTS_AT_ONCE])
-        for encoding in tokenizer.encode_batch_fast(some, add_special_tokens=False):
-            rows.append(np.array([*before, *encoding.ids[-room:]], dtype=np.int32))
-            is_cut.append(len(encoding.ids) > room)
+    for encoding in encodings(tokenizer, texts):
+        rows.append(np.array([*before, *encoding.ids[-room:]], dtype=np.int32))
+        is_cut.append(len(encoding.ids) > room)
     empty = [row for row, ids in enumerate(rows) if len(ids) == 0]
     if empty or not rows:
         raise DataError(

@@ -12,13 +12,13 @@ Shapes: B rows of a batch, T tokens. Not included: character offsets of tokens
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from attar.errors import ModelError, UsageError
 from attar.special_tokens import (
@@ -169,21 +169,35 @@ class TextEncoder:
         rows: list[np.ndarray] = []
         row_types: list[np.ndarray] = []
         is_cut: list[bool] = []
-        for begin in range(0, len(texts), TEXTS_AT_ONCE):
-            inputs: list[Any] = [
-                text[0] if len(text) == 1 else tuple(text)
-                for text in texts[begin : begin + TEXTS_AT_ONCE]
-            ]
-            with tokenizer_errors("the model's tokenizer.json fails on a text"):
-                for encoding in self._tokenizer.encode_batch_fast(inputs):
-                    rows.append(np.array(encoding.ids, dtype=np.int32))
-                    row_types.append(np.array(encoding.type_ids, dtype=np.int8))
-                    is_cut.append(bool(encoding.overflowing))
+        inputs = [text[0] if len(text) == 1 else tuple(text) for text in texts]
+        for encoding in encodings(self._tokenizer, inputs, special=True):
+            rows.append(np.array(encoding.ids, dtype=np.int32))
+            row_types.append(np.array(encoding.type_ids, dtype=np.int8))
+            is_cut.append(bool(encoding.overflowing))
         return Encoded.of(rows, self.input_names, self.pad_id, is_cut, row_types)
 
     def decode(self, ids: np.ndarray) -> list[str]:
         """Decode rows of token ids (B, T) to texts, without special tokens."""
         return self._tokenizer.decode_batch(ids.tolist(), skip_special_tokens=True)
+
+
+def encodings(
+    tokenizer: Tokenizer, texts: Sequence[Any], *, special: bool = False, offsets: bool = False
+) -> Iterator[Encoding]:
+    """Tokenize texts or pairs in order, using all cores.
+
+    Args:
+        special: whether to add special tokens.
+        offsets: whether to compute the characters of each token, which takes longer.
+
+    Raises:
+        ModelError: the tokenizer fails on a text.
+    """
+    encode = tokenizer.encode_batch if offsets else tokenizer.encode_batch_fast
+    for begin in range(0, len(texts), TEXTS_AT_ONCE):
+        with tokenizer_errors("the model's tokenizer.json fails on a text"):
+            found = encode(list(texts[begin : begin + TEXTS_AT_ONCE]), add_special_tokens=special)
+        yield from found
 
 
 def find_pad_id(model_folder: Path, tokenizer: Tokenizer) -> int:

@@ -28,9 +28,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from attar.data.tokenize import TEXTS_AT_ONCE, Encoded, find_pad_id
+from attar.data.tokenize import Encoded, encodings, find_pad_id
 from attar.errors import ModelError, UsageError
-from attar.special_tokens import open_tokenizer, tokenizer_errors
+from attar.special_tokens import open_tokenizer
 from attar.tasks.task import Task
 
 Ints = NDArray[np.int32]
@@ -135,14 +135,8 @@ class WindowEncoder:
 
     def _read(self, texts: Sequence[tuple[str, ...]]) -> Iterator[tuple[Any, ...]]:
         """Tokenize the texts of each row, without special tokens."""
-        for begin in range(0, len(texts), TEXTS_AT_ONCE):
-            parts = zip(*texts[begin : begin + TEXTS_AT_ONCE], strict=True)
-            with tokenizer_errors("the model's tokenizer.json fails on a text"):
-                read = [
-                    self._tokenizer.encode_batch(list(part), add_special_tokens=False)
-                    for part in parts
-                ]
-            yield from zip(*read, strict=True)
+        parts = zip(*texts, strict=True)
+        return zip(*(encodings(self._tokenizer, part, offsets=True) for part in parts), strict=True)
 
 
 def window_cuts(tokens: int, room: int, overlap: int) -> Iterator[tuple[int, int]]:

@@ -22,7 +22,7 @@ import numpy as np
 from tokenizers import Encoding
 
 from attar.artifacts import read_json
-from attar.data.tokenize import TextEncoder
+from attar.data.tokenize import TextEncoder, encodings
 from attar.errors import ModelError
 from attar.special_tokens import num_ids, open_tokenizer
 
@@ -97,10 +97,10 @@ class WordReader:
 
     def read(self, texts: Sequence[str]) -> list[ReadText]:
         """Tokenize texts and find their words, using all cores."""
-        encodings = self._tokenizer.encode_batch(list(texts))
+        read = encodings(self._tokenizer, texts, special=True, offsets=True)
         return [
             ReadText(text, np.array(encoding.ids, np.int64), tuple(self._words(text, encoding)))
-            for text, encoding in zip(texts, encodings, strict=True)
+            for text, encoding in zip(texts, read, strict=True)
         ]
 
     def _words(self, text: str, encoding: Encoding) -> Iterator[Word]:
@@ -133,9 +133,7 @@ class WordReader:
         words = [word.strip() for word in written] + [""] * (size - known)
         fits = np.zeros((2, size), dtype=bool)
         for row, prefix in enumerate(("", " ")):
-            read = self._tokenizer.encode_batch(
-                [prefix + word for word in words[:known]], add_special_tokens=False
-            )
+            read = encodings(self._tokenizer, [prefix + word for word in words[:known]])
             for i, encoding in enumerate(read):
                 fits[row, i] = encoding.ids == [i] and words[i].isalpha()
         return words, fits

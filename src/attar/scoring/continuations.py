@@ -25,6 +25,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from attar.data.tokenize import encodings
 from attar.errors import DataError, ModelError
 from attar.special_tokens import open_tokenizer
 from attar.transformers_tokenizer import read_as_transformers
@@ -140,10 +141,8 @@ class _Reader:
         found: dict[int, list[int]] = {}
         for special in (True, False):
             rows = [i for i, is_bare in enumerate(without) if is_bare is not special]
-            encodings = self._tokenizer.encode_batch_fast(
-                [texts[i] for i in rows], add_special_tokens=special
-            )
-            found |= {i: encoding.ids for i, encoding in zip(rows, encodings, strict=True)}
+            read = encodings(self._tokenizer, [texts[i] for i in rows], special=special)
+            found |= {i: encoding.ids for i, encoding in zip(rows, read, strict=True)}
         return [found[i] for i in range(len(texts))]
 
     def without_context(self, targets: list[int]) -> tuple[list[int], list[int]]:

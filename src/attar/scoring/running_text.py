@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 
 from attar.data.packing import document_tokenizer
-from attar.data.tokenize import TEXTS_AT_ONCE
+from attar.data.tokenize import encodings
 from attar.errors import DataError, NonFiniteError, UsageError
 from attar.scoring.config import gap
 
@@ -66,17 +66,15 @@ def read_stream(model_folder: Path, texts: Sequence[tuple[str, ...]], where: str
     ids: list[np.ndarray] = []
     passages: list[np.ndarray] = []
     num_bytes: list[int] = []
-    for begin in range(0, len(texts), TEXTS_AT_ONCE):
-        plain = [" ".join(text) for text in texts[begin : begin + TEXTS_AT_ONCE]]
-        encodings = tokenizer.encode_batch(plain, add_special_tokens=False)
-        for text, encoding in zip(plain, encodings, strict=True):
-            first, count = len(num_bytes), max(1, math.ceil(len(text) / PASSAGE))
-            pieces = [text[PASSAGE * i : PASSAGE * (i + 1)] for i in range(count)]
-            num_bytes += [len(piece.encode()) for piece in pieces]
-            at = [min(offset // PASSAGE, count - 1) for offset, _ in encoding.offsets]
-            ids.append(np.array([*encoding.ids, end], dtype=np.int64))
-            # offsets may step back by a character or two if a tokenizer splits a character
-            passages.append(first + np.maximum.accumulate([*at, count - 1]))
+    plain = [" ".join(text) for text in texts]
+    for text, encoding in zip(plain, encodings(tokenizer, plain, offsets=True), strict=True):
+        first, count = len(num_bytes), max(1, math.ceil(len(text) / PASSAGE))
+        pieces = [text[PASSAGE * i : PASSAGE * (i + 1)] for i in range(count)]
+        num_bytes += [len(piece.encode()) for piece in pieces]
+        at = [min(offset // PASSAGE, count - 1) for offset, _ in encoding.offsets]
+        ids.append(np.array([*encoding.ids, end], dtype=np.int64))
+        # offsets may step back by a character or two if a tokenizer splits a character
+        passages.append(first + np.maximum.accumulate([*at, count - 1]))
     if sum(map(len, ids)) < 2:
         raise DataError(
             f"{where} has fewer than 2 tokens, too few to predict the next one; add text"
