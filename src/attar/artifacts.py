@@ -134,9 +134,8 @@ def disk_errors_explained(folder: Path, needed_bytes: int | None = None) -> Gene
             "more is needed" if needed_bytes is None else f"{needed_bytes / MIB:.1f} MiB are needed"
         )
         raise ResourceError(
-            f"disk full while writing below {folder}: {free:.1f} MiB are free, {needed}; "
-            "finished steps are intact; free some space or choose another folder with --out, then "
-            "run again"
+            f"disk full while writing below {folder}: {free:.1f} MiB are free, {needed}; finished "
+            "steps are intact; free some space or choose another folder with --out, then run again"
         ) from error
 
 

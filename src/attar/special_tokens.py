@@ -145,8 +145,7 @@ def require_rows(tokenizer: Tokenizer, config: Mapping[str, Any], where: str) ->
             f"{where}: the tokenizer has token ids up to {highest} ({token!r}), the model has "
             f"{rows} embeddings (ids 0 to {rows - 1}), so texts with that token cannot be "
             f"processed; resize the model (model.resize_token_embeddings({highest + 1}) in "
-            "transformers), or "
-            "save it with the tokenizer it was trained with"
+            "transformers), or save it with the tokenizer it was trained with"
         )
     segment = max(around.type_ids, default=0)
     if isinstance(types, int) and 1 < types <= segment:

@@ -282,8 +282,7 @@ def export(
     if model is None and data_table(data)["source"] != "corpus":
         raise UsageError(
             f"nothing to export: give --model, or a corpus or selection with --data; {data!r} is "
-            "not "
-            "the folder of a tokenize or a select step"
+            "not the folder of a tokenize or a select step"
         )
     return {"run": "export_data"} if model is None else {"format": format or "openvino"}
 

@@ -186,8 +186,7 @@ class FilesData(DataSettings):
             )
             raise ValueError(
                 "a teacher can label unlabelled texts with a class or a number, but the objective "
-                "is "
-                f"{self.objective}; remove unlabelled: {advice}"
+                f"is {self.objective}; remove unlabelled: {advice}"
             )
         return self
 

@@ -48,8 +48,7 @@ def hub_records(config: HubData, split: str, name: str, *columns: str) -> Iterat
     if Path(config.name).exists():  # `datasets` would read this folder instead of the hub
         raise DataError(
             f"{where} has the same name as the folder {Path(config.name).resolve()}; start attar "
-            "in "
-            'another folder, or read the folder with source = "files"'
+            'in another folder, or read the folder with source = "files"'
         )
     done = 0
     try:

@@ -121,8 +121,7 @@ class MaskedLm:
         if scores_R1V.shape[:2] != (len(ids_RT), 1):
             raise ModelError(
                 f"{type(self.model).__name__} returned scores of shape {tuple(scores_R1V.shape)} "
-                "for "
-                f"one place in each of {len(ids_RT)} texts; use another masked language model, "
+                f"for one place in each of {len(ids_RT)} texts; use another masked language model, "
                 "such as bert-base-uncased"
             )
         return scores_R1V[:, 0].float()

@@ -106,8 +106,7 @@ def write_openvino(
     if not module.adds_mask:
         raise ModelError(
             f"OpenVINO does not support the attention of a {type(module.model).__name__}; export "
-            "it "
-            'with format = "onnxruntime"'
+            'it with format = "onnxruntime"'
         )
     # Tracing reads every property, including deprecated ones of transformers.
     with (

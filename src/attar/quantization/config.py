@@ -313,9 +313,8 @@ class AutoStep(QuantizeSettings):
         if asked:
             raise ValueError(
                 f"{asked[0]} belongs to the gradient stage of auto (the reconstruction), which was "
-                "removed because it did not improve any metric; remove "
-                f'{", ".join(asked)}, or use quantization-aware training with method = "lsq_plus", '
-                'start = "auto"'
+                f"removed because it did not improve any metric; remove {', '.join(asked)}, or use "
+                f'quantization-aware training with method = "lsq_plus", start = "auto"'
             )
         return {name: value for name, value in given.items() if name not in REMOVED_OF_AUTO}
 

@@ -281,8 +281,7 @@ class Task(Config):
             place = ".".join(map(str, first["loc"])) or "the whole"
             raise ArtifactError(
                 f"{file} does not describe a task: {place}: {first['msg']} ({error.error_count()} "
-                "mistakes); "
-                "remove the folder and run again"
+                "mistakes); remove the folder and run again"
             ) from error
 
 

@@ -49,9 +49,8 @@ def misfit(step: TrainStep, kind: Kind, data: str) -> str | None:
     if (step.template and not asked.writes) or (words and not learns_words):
         return (
             "template and label_words name classes by words, which needs data with classes "
-            "(number_step: with numbers) "
-            f'and objective = "text_to_text"; data {data!r} is for {kind.name} and the '
-            f"objective is {asked.name}"
+            f'(number_step: with numbers) and objective = "text_to_text"; data {data!r} is for '
+            f"{kind.name} and the objective is {asked.name}"
         )
     return None
 

@@ -235,8 +235,7 @@ class TorchRuntime:
             raise UsageError(
                 f"{folder} runs in torch, which can only use 1 thread in a forked process, got "
                 f"threads={threads}; load it with threads=1, or start processes with the method "
-                "spawn "
-                '(multiprocessing.get_context("spawn"))'
+                'spawn (multiprocessing.get_context("spawn"))'
             )
         prepare_torch()
         from attar.models.simulated.quantized import load_simulated

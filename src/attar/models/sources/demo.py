@@ -141,8 +141,7 @@ def _checked_folder(demo: DemoModel) -> Path:
     if found != demo.sha256:
         raise ArtifactError(
             f"{weights} ({weights.stat().st_size} bytes) is not the published file: sha256 is "
-            f"{found}, "
-            f"expected {demo.sha256}; reinstall it: {install}"
+            f"{found}, expected {demo.sha256}; reinstall it: {install}"
         )
     if demo.end_token is None:
         return weights.parent

@@ -152,9 +152,8 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     if pickles:
         raise ArtifactError(
             f"{folder} has no {WEIGHTS_FILE}, only {', '.join(pickles)}: reading such files can "
-            "run code that is hidden in "
-            "them, so attar never does; get the model's safetensors files, or convert it where you "
-            "trust it"
+            "run code that is hidden in them, so attar never does; get the model's safetensors "
+            "files, or convert it where you trust it"
         )
     made = [kind for name, kind in MADE_KINDS.items() if has_entry(folder / name)]
     if made:
@@ -197,15 +196,13 @@ def check_header(file: Path) -> None:
         if start.startswith(PICKLE_STARTS) and int.from_bytes(start, "little") > size:
             raise ArtifactError(
                 f"{file} is a pickle with the name of a safetensors file; reading it could run "
-                "code, so it is refused; "
-                "get the model's real safetensors file"
+                "code, so it is refused; get the model's real safetensors file"
             )
         length = int.from_bytes(start, "little")
         if len(start) < 8 or length > min(size - 8, MAX_HEADER_BYTES):
             raise ArtifactError(
                 f"{file} is truncated or not a safetensors file: it is {size} bytes long, and its "
-                "header alone would take "
-                f"{8 + length if len(start) == 8 else 8}; get it again"
+                f"header alone would take {8 + length if len(start) == 8 else 8}; get it again"
             )
         header = _parse_header(file, stream.read(length))
     expected = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)

@@ -308,8 +308,7 @@ class _Finder:
             raise ModelError(
                 f"{block.fqn} has {len(strange)} parameters that the row of "
                 f"{self.model.config.model_type!r} in {TABLE} does not name: "
-                f"{', '.join(strange[:6])}; "
-                "this variant of the family is not supported"
+                f"{', '.join(strange[:6])}; this variant of the family is not supported"
             )
 
 

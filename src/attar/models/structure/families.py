@@ -393,7 +393,6 @@ def without_views(model_type: str) -> str:
     """Message for a family without a row: what works without one, and which families have one."""
     return (
         f"attar does not know the structure of models of type {model_type!r}, so they can be "
-        "trained, evaluated "
-        "and used as a teacher of predictions, but not pruned, analyzed, quantized or exported; "
-        f"this works for: {', '.join(FAMILIES)}"
+        "trained, evaluated and used as a teacher of predictions, but not pruned, analyzed, "
+        f"quantized or exported; this works for: {', '.join(FAMILIES)}"
     )

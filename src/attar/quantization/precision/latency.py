@@ -283,7 +283,6 @@ def _float_graph(openvino: Any, model: PreTrainedModel, inputs: Mapping[str, Ten
     except RuntimeError as error:
         raise UsageError(
             f"OpenVINO cannot convert the float model ({str(error).splitlines()[0]}), so its "
-            "latency "
-            "cannot be measured; budget max_latency_ms is for encoder classifiers, use "
+            "latency cannot be measured; budget max_latency_ms is for encoder classifiers, use "
             "average_bits or max_accuracy_drop"
         ) from error

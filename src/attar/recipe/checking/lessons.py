@@ -83,8 +83,7 @@ def _of_labels(recipe: Recipe, name: str, step: TrainStep | CacheStep) -> Iterat
         yield Mistake(
             ("steps", name, "data"),
             f"the rows that {data!r} makes have no labels, but this step needs one for every row; "
-            f"set steps.{data}.keep_labels = true, or use a teacher with a classification "
-            "head",
+            f"set steps.{data}.keep_labels = true, or use a teacher with a classification head",
         )
 
 

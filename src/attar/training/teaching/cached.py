@@ -170,9 +170,8 @@ class CachedTeacher:
         for what, (now, then) in hashes.items():
             if now != then:
                 raise ArtifactError(
-                    f"the teacher in {model} is not the teacher of the cache (its "
-                    f"{what} has the hash {now[:SHOWN]}…, then {then[:SHOWN]}…); run the cache "
-                    "step again"
+                    f"the teacher in {model} is not the teacher of the cache (its {what} has the "
+                    f"hash {now[:SHOWN]}…, then {then[:SHOWN]}…); run the cache step again"
                 )
 
     def _found(self, wanted: TeacherInputs) -> np.ndarray:
