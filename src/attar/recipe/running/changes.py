@@ -41,7 +41,8 @@ def changes_of(
     step = recipe.steps[name]
     kind = kind_of(step, kinds)
     found = table_changes(before.get("settings"), after.get("settings"))
-    found += table_changes(*({n: made.get(n) for n in ("run", "seed")} for made in (before, after)))
+    old, new = ({key: made.get(key) for key in ("run", "seed")} for made in (before, after))
+    found += table_changes(old, new)
     old, new = before.get("version"), after.get("version")
     if old != new:
         found.append(f"attar's code of this step: version {old} → {new}")
