@@ -49,7 +49,6 @@ from attar.training.config import TrainStep
 from attar.training.job import Job
 from attar.training.loop import Loop
 from attar.training.objectives.shards import Shards
-from attar.training.saving.checkpoint import CheckpointStore
 from attar.training.teachers import load_teacher
 from attar.training.teaching.cache import cache
 from attar.training.teaching.header import codec_of
@@ -296,9 +295,8 @@ class Bench:
             metrics=("nll",),
         )
         accelerator, _ = open_accelerator("fp32", context)
-        store = CheckpointStore(context.scratch, context.progress)
         model.train()
-        return Loop(job, accelerator, store, context.progress, lambda: False)
+        return Loop(job, accelerator, context)
 
 
 class Counts:

@@ -45,7 +45,6 @@ from attar.training.forward import shape_of
 from attar.training.job import Job
 from attar.training.loop import Loop
 from attar.training.objectives.labelled import LabelledTexts
-from attar.training.saving.checkpoint import CheckpointStore
 from attar.training.teachers import Teacher, load_teacher
 from attar.training.teaching.cache import cache
 from attar.training.teaching.teacher_inputs import TeacherInputs
@@ -144,9 +143,8 @@ class Bench:
             )
             teacher.prepare(wanted)
         accelerator, _ = open_accelerator("auto", context)
-        store = CheckpointStore(context.scratch, context.progress)
         model.train()
-        return Loop(job, accelerator, store, context.progress, lambda: False)
+        return Loop(job, accelerator, context)
 
     def teachers(self, losses: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """A live one, and one of a cache that holds what these losses need."""

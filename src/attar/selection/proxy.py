@@ -51,8 +51,6 @@ from attar.step import StepContext
 from attar.tasks.table import REGRESSION
 from attar.training.job import Job, first_batch
 from attar.training.loop import Loop
-from attar.training.saving.checkpoint import CheckpointStore
-from attar.training.saving.history import write_history
 from attar.training.saving.state import Place
 from attar.training.update.precision import open_accelerator
 
@@ -162,15 +160,10 @@ def proxy(config: ProxyStep, context: StepContext) -> ProxyMetrics:
         f"  {context.name}: {len(training)} chunks to learn from, {len(choosing)} to choose the "
         f"best state by, {len(judging)} to judge it"
     )
-    context.scratch.mkdir(parents=True, exist_ok=True)
-    store = CheckpointStore(context.scratch, context.progress)
-    place = Loop(
-        job, accelerator, store, context.progress, context.should_stop, context.track
-    ).run()
+    place = Loop(job, accelerator, context).run()
 
     trained = judging.predictions(model, job.evaluation_batch_size)
     save_proxy(cast("Proxy", model.to("cpu")), source, context.folder / "model")
-    write_history(context.folder, place)
     in_nats = {"score": scores[parts[2]], "predicted": scale.in_nats(trained)}
     write_bytes(context.folder / HELD_OUT_FILE, save({"row": rows[parts[2]], **in_nats}))
     errors = (in_nats["predicted"] - in_nats["score"]).astype(np.float64)

@@ -28,14 +28,14 @@ from attar.losses.targets import Counts, Outputs, Targets, WholeBatch, tokens_re
 from attar.losses.term import Needs
 from attar.losses.total import LossValues, TotalLoss
 from attar.numerics.metric_names import LOWER_IS_BETTER
-from attar.progress import Progress, Task
+from attar.progress import Task
 from attar.seeds import derive_seed
-from attar.step import untracked
+from attar.step import StepContext
 from attar.training.forward import fed, forward
 from attar.training.job import Job
 from attar.training.objectives.examples import StepExamples
 from attar.training.saving.checkpoint import CheckpointStore
-from attar.training.saving.history import log_evaluation, log_step
+from attar.training.saving.history import log_evaluation, log_step, write_history
 from attar.training.saving.state import Place, fill_moments_, fill_weights_, moments_of, weights_of
 from attar.training.update.guard import (
     halving,
@@ -65,19 +65,12 @@ class _Taught:
 class Loop:
     """A training run: `run()` trains to the end and leaves the selected weights in the model."""
 
-    def __init__(
-        self,
-        job: Job,
-        accelerator: Accelerator,
-        store: CheckpointStore,
-        progress: Progress,
-        should_stop: Callable[[], bool],
-        track: Callable[[Mapping[str, Any]], None] = untracked,
-    ) -> None:
+    def __init__(self, job: Job, accelerator: Accelerator, context: StepContext) -> None:
         config = job.config
         self._job, self._config, self._model = job, config, job.model
-        self._accelerator, self._store = accelerator, store
-        self._progress, self._should_stop, self._track = progress, should_stop, track
+        self._accelerator, self._context = accelerator, context
+        self._store = CheckpointStore(context.scratch, context.progress)
+        self._progress, self._track = context.progress, context.track
         self._total = job.total_steps
         self._learned = job.learned
         self._optimizer = build_optimizer(
@@ -95,7 +88,8 @@ class Loop:
         self.place = Place()
 
     def run(self) -> Place:
-        """Train to the end, from the newest checkpoint if there is one.
+        """Train to the end, from the newest checkpoint if there is one, and write `history.jsonl`
+        into the step's folder.
 
         Raises:
             NonFiniteError: a loss or gradient is NaN or infinite; the last good state is kept.
@@ -118,6 +112,7 @@ class Loop:
                 task.advance(note=self._note())
                 self._checkpoint_if_due()
         self._keep()
+        write_history(self._context.folder, place)
         return place
 
     def _step(self) -> None:
@@ -370,7 +365,7 @@ class Loop:
         return f"the state after step {self.place.step} is saved as a checkpoint"
 
     def _stop_if_asked(self) -> None:
-        if self._should_stop():
+        if self._context.should_stop():
             self._checkpoint()
             raise StoppedError(
                 f"{self._job.name} stopped after step {self.place.step} of {self._total}; its "

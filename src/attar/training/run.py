@@ -39,8 +39,6 @@ from attar.training.objectives.labelled import LabelledTexts
 from attar.training.objectives.preparing import of_one_width, ready, task_for
 from attar.training.objectives.quoted import with_threshold
 from attar.training.rollouts import Rollouts
-from attar.training.saving.checkpoint import CheckpointStore
-from attar.training.saving.history import write_history
 from attar.training.saving.state import Place
 from attar.training.squared_gradients import learn_squared_gradients
 from attar.training.teachers import Teacher, open_teacher
@@ -97,15 +95,10 @@ def train(config: TrainStep, context: StepContext) -> TrainMetrics:
         learn_squared_gradients(job)
 
     floor = _seconds_of_products(job, teacher, precision)
-    context.scratch.mkdir(parents=True, exist_ok=True)
-    store = CheckpointStore(context.scratch, context.progress)
-    place = Loop(
-        job, accelerator, store, context.progress, context.should_stop, context.track
-    ).run()
+    place = Loop(job, accelerator, context).run()
 
     student.model.to("cpu")  # pyright: ignore[reportArgumentType]
     save_model(with_threshold(student, kept_validation(job, place)), context.folder / "model")
-    write_history(context.folder, place)
     metrics = _metrics(job, data, place, precision, floor, work.flops(place.step), matched)
     if (found := summary_of(data, tokens_of(student.folder))).splits:
         metrics["data"]["summary"] = found.as_json()

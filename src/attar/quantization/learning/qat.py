@@ -57,8 +57,6 @@ from attar.quantization.learning.weights_on_grid import (
 from attar.quantization.method import Passes, Problem, Refinement, Solution
 from attar.training.job import Job
 from attar.training.loop import Loop
-from attar.training.saving.checkpoint import CheckpointStore
-from attar.training.saving.history import write_history
 from attar.training.saving.state import Place
 from attar.training.update.precision import open_accelerator
 
@@ -136,14 +134,9 @@ def train_quantized(problem: Problem, start: Solution) -> Solution:
     teacher_device = problem.model.device
     for model in (student.model, problem.model):
         model.to(accelerator.device)  # pyright: ignore[reportArgumentType]
-    context.scratch.mkdir(parents=True, exist_ok=True)
-    store = CheckpointStore(context.scratch, context.progress)
-    place = Loop(
-        job, accelerator, store, context.progress, context.should_stop, context.track
-    ).run()
+    place = Loop(job, accelerator, context).run()
     for model in (student.model, problem.model):
         model.to(teacher_device)  # pyright: ignore[reportArgumentType]
-    write_history(context.folder, place)
     found = student.stored(start)
     return replace(found, details={**start.details, "training": _details(job, place)})
 
