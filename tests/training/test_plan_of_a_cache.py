@@ -10,8 +10,9 @@ from attar.artifacts import read_result
 from attar.recipe.load import load_recipe
 from attar.recipe.plan import plan_recipe
 from attar.recipe.run import run_recipe
-from attar.training.cache_config import CacheStep
+from attar.training.cache_config import Sparse
 from attar.training.cache_plan import cache_bytes
+from attar.training.teaching.header import Content, codec_of
 from tiny_recipe import write
 
 CACHE = """
@@ -54,20 +55,16 @@ def test_what_is_written_is_what_was_planned(recipe: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("states", "stacks", "count"),
-    [((0, 2), 1, 2), ("uniform:3", 1, 4), ("uniform:3", 2, 8), ({"decoder": (1,)}, 2, 1)],
+    ("states", "count"),
+    [({"encoder": (0, 2)}, 2 * 5), ({"encoder": (0,), "decoder": (0, 1)}, 5 + 2 * 4)],
 )
-def test_bytes_are_states_times_tokens_times_width(states: object, stacks: int, count: int) -> None:
-    step = CacheStep(teacher="t", data="d", logits=False, hidden_states=states)  # type: ignore[arg-type]
-    config = {"d_model": 8, "is_encoder_decoder": stacks == 2, "vocab_size": 100}
-    assert cache_bytes(step, config, 2, 10, 5) == 10 * 5 * count * 8 * 2
-    words = CacheStep(teacher="t", data="d")
-    assert cache_bytes(words, config, None, 10, 5) == 10 * 5 * 100 * 4
-    assert cache_bytes(words, config, 3, 10, 5) == 10 * 3 * 4
-
-
-def test_of_classes_as_words_the_word_is_predicted_not_the_text() -> None:
-    step = CacheStep(teacher="t", data="d", hidden_states={"encoder": (0,), "decoder": (0, 1)})
-    config = {"d_model": 8, "is_encoder_decoder": True, "vocab_size": 100}
-    states = (50 * 1 + 4 * 2) * 8 * 2
-    assert cache_bytes(step, config, None, 10, 50, written=4) == 10 * (states + 4 * 4 * 100)
+def test_bytes_are_states_times_tokens_times_width(
+    states: dict[str, tuple[int, ...]], count: int
+) -> None:
+    read = {"tokens": 5, "written": 4, "predicted": 4, "columns": 100}
+    assert cache_bytes(Content(False, states), 8, "bf16", **read) == count * 8 * 2
+    assert cache_bytes(Content(False, states), 8, "fp32", **read) == count * 8 * 4
+    assert cache_bytes(Content(True, {}), 8, "bf16", **read) == 4 * 100 * 4
+    sparse = Sparse(exact=32, tail_draws=8)
+    record = codec_of(sparse, 100).record_bytes
+    assert cache_bytes(Content(True, {}, sparse), 8, "bf16", **read) == 4 * record

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from attar.losses.config import LossConfig, LossSettings, WeightSchedule, weight_at
 from attar.losses.predictions import CrossEntropyTerm
 from attar.losses.sensitivity_mse import SensitivityMseTerm, SquaredGradients
+from attar.losses.states import MappedStates
 from attar.losses.targets import Counts, Outputs, Targets
 from attar.losses.term import Needs, Pair, PredictionTerm, Term
 from attar.numerics.logits import Gradients, row_values, with_gradients
@@ -82,6 +83,16 @@ class TotalLoss(nn.Module):
     def needs(self) -> Needs:
         """Combined needs of all terms."""
         return needs_of(tuple(self.terms.values()))
+
+    @property
+    def taught_states(self) -> Mapping[str, tuple[int, ...]]:
+        """Stack → the teacher's hidden states that the terms use."""
+        found: dict[str, set[int]] = {}
+        for module in self.modules():
+            if isinstance(module, MappedStates):
+                for stack, layer_map in module.maps.items():
+                    found.setdefault(stack, set()).update(layer_map.values())
+        return {stack: tuple(sorted(states)) for stack, states in found.items()}
 
     def learn(self, found: Mapping[str, Sequence[SquaredGradients]]) -> None:
         """Pass the sensitivity of the teacher's prediction to the terms that need it.

@@ -10,23 +10,21 @@ all rows have the mean length.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from attar.artifacts import MIB
 from attar.errors import UsageError
 from attar.planning import OPEN_SECONDS, RUNTIME_MIB, PlanContext
 from attar.step import StepPlan
-from attar.training.cache_config import UNIFORM, CacheStep, Sparse, States
+from attar.training.cache_config import CacheStep
 from attar.training.plan import count_taught, planned_teacher
 from attar.training.teaching.cache import cached_shape, kept_states
 from attar.training.teaching.header import Content, codec_of
+from attar.training.teaching.tensor_file import DTYPES, Width
 from attar.training.update.precision import choose_precision, device_here
 
 WORD_TOKENS = 4
 """Assumed number of tokens of a label word, including the end token; most words are shorter."""
-STACKS = ("encoder", "decoder")
 
 
 def plan_cache(config: CacheStep, context: PlanContext) -> StepPlan:
@@ -51,14 +49,23 @@ def plan_cache(config: CacheStep, context: PlanContext) -> StepPlan:
         rows, tokens = chunks.chunks, chunks.mean_tokens
     written = WORD_TOKENS if texts.has_classes(config.data) and head.words else None
     flops = rows * model.cost.flops(1, tokens, written)
-    plain = model.cost.model.config.to_dict()
+    teacher_config = model.cost.model.config
+    words = teacher_config.vocab_size
+    answered = written or tokens
+    row_bytes = cache_bytes(
+        *(kept, teacher_config.hidden_size, config.dtype),
+        tokens=tokens,
+        written=answered if teacher_config.is_encoder_decoder else tokens,
+        predicted=answered if head.num_labels is None else 1,
+        columns=head.num_labels or words,
+    )
     text_mib = model.activation_mib(tokens)
     device = device_here()
     precision = choose_precision(config.precision, device).name
     return StepPlan(
         flops=flops,
         memory_mib=RUNTIME_MIB + model.size_mib + config.batch_size * text_mib,
-        disk_mib=cache_bytes(config, plain, head.num_labels, rows, tokens, written, sparse) / MIB,
+        disk_mib=rows * row_bytes / MIB,
         seconds=OPEN_SECONDS + context.seconds(forward=flops, precision=precision, device=device),
         counts={"rows": rows},
         passes=1,
@@ -68,50 +75,30 @@ def plan_cache(config: CacheStep, context: PlanContext) -> StepPlan:
         is_estimate=chunks is not None and not chunks.is_exact,
         note=""
         if sparse is None
-        else (
-            f"{codec_of(sparse, plain['vocab_size']).record_bytes} bytes per token: {sparse.said()}"
-        ),
+        else (f"{codec_of(sparse, words).record_bytes} bytes per token: {sparse.said()}"),
     )
 
 
 def cache_bytes(
-    step: CacheStep,
-    config: Mapping[str, Any],
-    num_labels: int | None,
-    rows: int,
+    kept: Content,
+    hidden: int,
+    dtype: Width,
     tokens: int,
-    written: int | None = None,
-    sparse: Sparse | None = None,
+    written: int,
+    predicted: int,
+    columns: int,
 ) -> int:
-    """Size of the outputs for `rows` texts with `tokens` tokens in total, in bytes.
+    """Size of the outputs for a row, in bytes.
 
     Args:
-        config: of the teacher, as plain data.
-        num_labels: number of outputs of a classification head; None: a token is predicted at every
-            position.
-        written: number of target tokens, if these are predicted; None: as many as are read.
-        sparse: how token distributions are compressed; None: all logits are stored.
+        hidden: the teacher's hidden size.
+        dtype: of hidden states.
+        tokens, written: number of tokens that the first stack reads, and that a decoder reads.
+        predicted: number of predictions.
+        columns: number of logits of each.
     """
-    hidden = config.get("hidden_size") or config.get("d_model") or config["n_embd"]
-    value = 2 if step.dtype == "bf16" else 4
-    written = tokens if written is None else written
-    reads_first = bool(config.get("is_encoder_decoder"))
-    lengths = {"encoder": tokens, "decoder": written if reads_first else tokens}
-    asked = step.hidden_states
-    stacks = STACKS if reads_first else STACKS[:1]
-    by_stack = asked if isinstance(asked, dict) else dict.fromkeys(stacks, asked)
-    kept = sum(lengths[stack] * _count(states) for stack, states in by_stack.items())
-    per_row = kept * hidden * value
-    if step.logits:
-        words = config["vocab_size"]
-        record = 4 * words if sparse is None else codec_of(sparse, words).record_bytes
-        per_row += written * record if num_labels is None else 4 * num_labels
-    return rows * per_row
-
-
-def _count(states: States) -> int:
-    if isinstance(states, str):
-        uniform = UNIFORM.fullmatch(states)
-        assert uniform is not None, "the settings were checked"
-        return int(uniform[1]) + 1
-    return len(states)
+    lengths = {"encoder": tokens, "decoder": written}
+    states = sum(lengths[stack] * len(numbers) for stack, numbers in kept.states.items())
+    codec = None if kept.sparse is None else codec_of(kept.sparse, columns)
+    record = 4 * columns if codec is None else codec.record_bytes
+    return states * hidden * DTYPES[dtype][2] + kept.logits * predicted * record

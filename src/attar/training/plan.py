@@ -228,14 +228,20 @@ def _read_masked(config: TrainStep, context: PlanContext, model: ModelPlan) -> _
 def _cut_anew(config: TrainStep, context: PlanContext, model: ModelPlan) -> tuple[int, bool]:
     """Number of tokens of running text that is cut regardless of documents and chunks, and whether
     it is an estimate."""
-    texts, folder = context.texts, model.tokenizer_folder
+    texts = context.texts
     chunks = texts.chunks_of(config.data_name, config.part)
     if chunks is None:
         return texts.running_tokens(config.data_name, "train", model), False
     if isinstance(config.data, str):
-        digest = tokenizer_digest(open_tokenizer(context.corpus(config.data).tokenizer.folder))
-        require_same(config.data, digest, folder, config.max_length)
+        _require_tokenizer(config.data, config, context, model)
     return chunks.tokens + chunks.chunks, not chunks.is_exact
+
+
+def _require_tokenizer(
+    corpus: str, config: TrainStep, context: PlanContext, model: ModelPlan
+) -> None:
+    digest = tokenizer_digest(open_tokenizer(context.corpus(corpus).tokenizer.folder))
+    require_same(corpus, digest, model.tokenizer_folder, config.max_length)
 
 
 @contextmanager
@@ -261,11 +267,10 @@ def _read_rows(config: TrainStep, context: PlanContext, model: ModelPlan) -> _Re
     texts = context.texts
     chunks = texts.chunks_of(config.data_name, config.part)
     if chunks is not None and isinstance(config.data, str):
-        form, folder = context.corpus(config.data), model.tokenizer_folder
-        digest = tokenizer_digest(open_tokenizer(form.tokenizer.folder))
         with _said_of(context.name):
-            require_same(config.data, digest, folder, config.max_length)
-            require_length(config.data, form.max_length, config.max_length)
+            _require_tokenizer(config.data, config, context, model)
+            longest = context.corpus(config.data).max_length
+            require_length(config.data, longest, config.max_length)
         return _Read(chunks.tokens, chunks.chunks, chunks.mean_tokens, not chunks.is_exact)
     length = config.data.max_length if isinstance(config.data, Retokenized) else None
     model = replace(model, max_length=length or model.max_length)
@@ -333,10 +338,8 @@ def require_pair(
     """
     if not needs_of(config.effective_losses).teacher:
         return  # the step warns that no loss uses the teacher, and ignores it
-    try:
+    with _said_of(name):
         _compare(config, texts, student, teacher)
-    except ModelError as error:
-        raise ModelError(f"{name}: {error}") from error
 
 
 def _compare(

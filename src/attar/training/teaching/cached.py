@@ -96,7 +96,7 @@ class CachedTeacher:
             DataError: the rows differ.
             ArtifactError: the stored outputs are not the teacher's.
         """
-        self._wanted = wanted.states
+        self._wanted = wanted.loss.taught_states
         content, columns = self.header.content, self.header.logits
         try:
             content.require(wanted.loss, str(self.folder))

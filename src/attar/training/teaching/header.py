@@ -36,7 +36,6 @@ from attar.models.sources.safe_files import (
 from attar.numerics.distribution_codec import BITS, Codec
 from attar.tasks.task import TASK_FILE
 from attar.training.cache_config import Sparse
-from attar.training.teaching.teacher_inputs import states_of
 from attar.training.teaching.tensor_file import TensorSpec
 
 CACHE_FILE = "cache.json"
@@ -70,7 +69,7 @@ class Content:
         Raises:
             ModelError: states what is missing, and the settings that store it.
         """
-        wanted, needs = states_of(loss), loss.needs
+        wanted, needs = loss.taught_states, loss.needs
         missing = [
             f"hidden state {state} of the {stack}"
             for stack, states in wanted.items()

@@ -80,7 +80,9 @@ class AskedRows:
     def write(self, folder: Path, part: int) -> None:
         """Write `rows-<part>.safetensors`."""
         arrays = {"fingerprints": self.fingerprints, "positions": self.positions}
-        parts = {"predictions": self.predictions} | {f"tokens.{s}": r for s, r in self._stacks()}
+        parts = {"predictions": self.predictions} | {
+            f"tokens.{s}": r for s, r in self.tokens.items()
+        }
         for name, ragged in parts.items():
             arrays |= {f"{name}.starts": ragged.starts, f"{name}.counts": ragged.counts}
         write_bytes(rows_file(folder, part), save(arrays))
@@ -112,9 +114,6 @@ class AskedRows:
         if len(self.positions) == 0:
             return np.arange(count), start
         return self.positions[start : start + count].astype(np.int64), start
-
-    def _stacks(self) -> list[tuple[str, Ragged]]:
-        return list(self.tokens.items())
 
 
 def rows_file(folder: Path, part: int) -> Path:

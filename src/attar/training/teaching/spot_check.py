@@ -67,7 +67,7 @@ def require_same_answers(
             _require_near_ids(rows, now.logits, then.sparse, predicted, header)
         else:
             _require_near(rows, "the logits", now.logits, then.logits, predicted, limit)
-    for stack, states in wanted.states.items():
+    for stack, states in wanted.loss.taught_states.items():
         for state in states:
             pair = now.hidden[stack][state], then.hidden[stack][state]
             allowed = limit + (BF16_STEP if header.dtype == "bf16" else 0)

@@ -7,14 +7,13 @@ plans and steps share these checks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedModel
 
 from attar.losses.config import LossConfig
-from attar.losses.states import MappedStates
 from attar.losses.term import Pair
 from attar.losses.total import TotalLoss, needs_of
 from attar.progress import Progress
@@ -45,16 +44,6 @@ def loss_of(
     return TotalLoss(losses, objective, pair)
 
 
-def states_of(loss: TotalLoss) -> Mapping[str, tuple[int, ...]]:
-    """Stack → the teacher's hidden states that the losses use."""
-    found: dict[str, set[int]] = {}
-    for module in loss.modules():
-        if isinstance(module, MappedStates):
-            for stack, layer_map in module.maps.items():
-                found.setdefault(stack, set()).update(layer_map.values())
-    return {stack: tuple(sorted(states)) for stack, states in found.items()}
-
-
 @dataclass(frozen=True)
 class TeacherInputs:
     """What a teacher needs before training starts: the student's rows, and the losses."""
@@ -66,8 +55,3 @@ class TeacherInputs:
     seed: int
     device: torch.device
     progress: Progress
-
-    @property
-    def states(self) -> Mapping[str, tuple[int, ...]]:
-        """Stack → the teacher's hidden states that the losses use."""
-        return states_of(self.loss)
