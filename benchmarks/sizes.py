@@ -21,7 +21,7 @@ from typing import Any
 from torch import nn
 
 from attar.artifacts import MIB
-from attar.models.cost import cost_from_config
+from attar.models.cost import Head, cost_from_config
 from attar.models.load import load_model
 from attar.models.sources.references import resolve_model
 from attar.models.structure.sites import quantized_weights
@@ -63,7 +63,7 @@ def main() -> None:
         rows += [row(word, model, width) for width in WIDTHS]
     for name, (config, published) in PUBLISHED.items():
         classes = None if "architectures" in config else 2
-        model = cost_from_config(config, num_labels=classes).model
+        model = cost_from_config(config, Head(classes)).model
         for width, mib in zip(WIDTHS, published, strict=True):
             rows.append((*row(name, model, width)[:-1], str(mib)))
     head = ("model", "W-E-A", "on disk, MiB", "without scales", "published")

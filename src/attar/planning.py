@@ -41,8 +41,7 @@ from attar.data.tokenize import TextEncoder
 from attar.data.windows import WindowEncoder
 from attar.models.architecture import input_names_of
 from attar.models.config import ChangedModel, FromConfig, ModelReference, referenced_model
-from attar.models.cost import Cost
-from attar.models.planned_head import Head, cost_under
+from attar.models.cost import Cost, Head, cost_from_config
 from attar.models.sources.references import resolve_model
 from attar.models.sources.sentence_transformers import is_sentence_model
 from attar.models.static_student import static_config
@@ -324,7 +323,7 @@ class PlanContext:
             tokenizer = self.tokenizer(reference.tokenizer)
             plain = reference.plain(tokenizer.vocab_size, tokenizer.end_id)
             require_reading(str(plain.get("model_type")), tokenizer.folder, self.name)
-            return ModelPlan(cost_under(head, plain), tokenizer.folder, 4.0, max_length)
+            return ModelPlan(cost_from_config(plain, head), tokenizer.folder, 4.0, max_length)
         if word in self.models:
             plan = self.models[word]
         else:
@@ -332,11 +331,11 @@ class PlanContext:
             config = read_json(folder / "config.json")
             if head is None and is_sentence_model(folder):
                 head = Head(None, embedding=Embedding())
-            plan = ModelPlan(cost_under(head, config), folder, 4.0, max_length)
+            plan = ModelPlan(cost_from_config(config, head), folder, 4.0, max_length)
         if isinstance(reference, ChangedModel):
             if (width := reference.static_width) is not None:
                 table = static_config(plan.cost.model.config.to_dict(), width)
-                return replace(plan, cost=cost_under(head, table), max_length=max_length)
+                return replace(plan, cost=cost_from_config(table, head), max_length=max_length)
             smaller = Cost(changed(plan.cost.model, reference))
             return ModelPlan(smaller, plan.tokenizer_folder, 4.0, max_length)
         return plan

@@ -15,7 +15,7 @@ from attar.errors import ArtifactError
 from attar.export.bundle import flops_formula, write_bundle
 from attar.export.deployed import Deployed
 from attar.export.model_card import NEEDED
-from attar.models.cost import cost_from_config
+from attar.models.cost import Head, cost_from_config
 from attar.tasks.task import Task
 from deployments import Deployments
 
@@ -120,7 +120,7 @@ def test_a_model_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
 
 def test_flops_of_every_length_follow_from_three(deployments: Deployments) -> None:
     config = json.loads((deployments.float() / "model" / "config.json").read_text())
-    cost = cost_from_config(config, 2)
+    cost = cost_from_config(config, Head(2))
     formula = flops_formula(cost)
     for batch, tokens in ((1, 1), (1, 64), (5, 17)):
         assert formula.of(batch, tokens) == cost.flops(batch, tokens)

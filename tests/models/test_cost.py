@@ -13,6 +13,7 @@ import tiny
 from attar.errors import ModelError
 from attar.models.cost import (
     Cost,
+    Head,
     cost_from_config,
     counted_flops,
     flops,
@@ -155,7 +156,7 @@ def test_a_tied_weight_counts_once() -> None:
 @pytest.mark.parametrize("name", tiny.FAMILIES)
 def test_cost_from_a_config_equals_that_of_the_built_model(name: str) -> None:
     model = tiny.tiny_model(name)
-    planned = cost_from_config(model.config.to_dict(), num_labels=3)
+    planned = cost_from_config(model.config.to_dict(), Head(3))
     assert planned.num_params == num_params(model)
     assert planned.flops(2, 10) == flops(model, 2, 10)
     assert all(parameter.is_meta for parameter in planned.model.parameters())
@@ -163,14 +164,14 @@ def test_cost_from_a_config_equals_that_of_the_built_model(name: str) -> None:
 
 def test_a_head_for_one_number_is_planned_as_it_is_built() -> None:
     config = tiny.tiny_config("bert", num_labels=1)
-    planned = cost_from_config(config.to_dict(), num_labels=1)
+    planned = cost_from_config(config.to_dict(), Head(1))
     built = tiny.tiny_model("bert", num_labels=1)
     assert planned.num_params == num_params(built)
     assert planned.model.config.problem_type == "regression"
 
 
 def test_the_published_size_of_bert_base_is_found_without_weights() -> None:
-    cost = cost_from_config({"model_type": "bert"}, num_labels=2)
+    cost = cost_from_config({"model_type": "bert"}, Head(2))
     assert cost.num_params == 109_483_778
     # 85 M block weights and attention over 128 tokens, 2 operations each, then pooler and head
     attention = 12 * 4 * 128 * 128 * 768
@@ -180,4 +181,4 @@ def test_the_published_size_of_bert_base_is_found_without_weights() -> None:
 
 def test_an_unknown_config_is_refused() -> None:
     with pytest.raises(ModelError, match=r"'birt' are not supported.*did you mean 'bert'"):
-        cost_from_config({"model_type": "birt"}, num_labels=2)
+        cost_from_config({"model_type": "birt"}, Head(2))

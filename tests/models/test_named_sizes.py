@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 import corpora
 from attar.models.config import FromConfig, ModelReference
-from attar.models.cost import cost_from_config
+from attar.models.cost import Head, cost_from_config
 from attar.models.load import build_model
 from attar.models.named_sizes import (
     DECODER_SIZES,
@@ -19,7 +19,6 @@ from attar.models.named_sizes import (
     LEARNED_POSITIONS,
     config_of_size,
 )
-from attar.planning import Head, cost_under
 from attar.tasks.table import CAUSAL_LM, TEXT_TO_TEXT
 
 MILLIONS = {
@@ -62,7 +61,7 @@ def test_a_head_is_tied_where_the_size_says_so(family: str) -> None:
     for size in ("nano", "1.2B"):
         reference = FromConfig(size=size, family=family, tokenizer="words")
         fewer, more = (
-            cost_under(Head(None, CAUSAL_LM), reference.plain(count, 0)).num_params
+            cost_from_config(reference.plain(count, 0), Head(None, CAUSAL_LM)).num_params
             for count in (1000, 1001)
         )
         tables = 1 if DECODER_SIZES[size].tie_word_embeddings else 2
@@ -80,7 +79,7 @@ T5_MILLIONS = {
 @pytest.mark.parametrize("size", ENCODER_DECODER_SIZES)
 def test_a_size_of_t5_has_the_published_parameters_of_its_head_size(size: str) -> None:
     reference = FromConfig(size=size, family="t5", tokenizer="words")
-    model = cost_under(Head(None, TEXT_TO_TEXT), reference.plain(T5_VOCABULARY, 1)).model
+    model = cost_from_config(reference.plain(T5_VOCABULARY, 1), Head(None, TEXT_TO_TEXT)).model
     counted = {name: weight.numel() for name, weight in model.named_parameters()}
     assert sum(counted.values()) / 1e6 == pytest.approx(T5_MILLIONS[size], abs=0.06)
     shape = ENCODER_DECODER_SIZES[size]

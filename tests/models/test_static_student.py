@@ -12,8 +12,8 @@ from pydantic import ValidationError
 import tiny
 from attar.errors import ModelError
 from attar.models.config import ChangedModel
+from attar.models.cost import cost_from_config
 from attar.models.load import build_model, load_model, save_model
-from attar.models.planned_head import cost_under
 from attar.models.static_student import SMOOTH, plain_tokens, static_rows
 from attar.models.surgery import changed
 from attar.special_tokens import open_tokenizer
@@ -131,4 +131,4 @@ def test_a_folder_of_a_table_is_planned_as_a_step_is(tmp_path: Path) -> None:
     save_model(student, tmp_path / "student")
     plain = json.loads((tmp_path / "student" / "config.json").read_text())
     count = sum(parameter.numel() for parameter in student.model.parameters())
-    assert cost_under(None, plain).num_params == count
+    assert cost_from_config(plain).num_params == count

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 
 from attar.config import Config, as_tuples
 from attar.models.structure.site_kinds import SITE_KINDS, SiteKind
+from attar.quantization.config import Texts
 
 Width = Annotated[int, Field(ge=2, le=8)]
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -28,17 +29,6 @@ def _all_different(values: tuple[Any, ...]) -> tuple[Any, ...]:
 T = TypeVar("T")
 Distinct = Annotated[tuple[T, ...], AfterValidator(_all_different)]
 """Distinct values; a repeated one is an error."""
-
-
-class Texts(Config):
-    """Training texts to run through the model."""
-
-    examples: int = Field(default=256, gt=0)
-    """Number of texts."""
-    batch_size: int | None = Field(default=None, gt=0)
-    """Texts per batch; None: 32, or 4 for a generative model."""
-    seed: int | None = None
-    """Seed of the sample of texts; None: the recipe's."""
 
 
 ByName = dict[str, Any]
@@ -123,13 +113,18 @@ class TextStudy(AnalyzeSettings):
         return 1, 0
 
 
-class JudgedStudy(TextStudy):
-    """Settings of studies that measure the data's first metric on validation rows."""
+class ValidationRows(Config):
+    """Settings of studies that evaluate a model on validation rows."""
 
     num_rows: int = Field(default=1000, gt=0)
-    """Number of validation rows, a seeded random sample; all of them if there are fewer."""
+    """Number of validation rows (documents, for running text), a seeded random sample; all of them
+    if there are fewer."""
     batch_size: int = Field(default=32, gt=0)
     """Validation rows per forward pass."""
+
+
+class JudgedStudy(ValidationRows, TextStudy):
+    """Settings of studies that measure the data's first metric on validation rows."""
 
 
 Criterion = Literal[
@@ -246,7 +241,7 @@ MOST_DIMENSIONS = 8
 """Maximum number of dimensions to disable by default."""
 
 
-class DisablingStep(OutlierCriterion):
+class DisablingStep(ValidationRows, OutlierCriterion):
     """Measures the quality lost without the outlier dimensions, compared with random dimensions."""
 
     study: Literal["disabling"] = "disabling"
@@ -268,11 +263,6 @@ class DisablingStep(OutlierCriterion):
     per_token: bool = False
     """Zero-shot choice only: normalize log-likelihoods by the number of tokens, so that long label
     words are not at a disadvantage."""
-    num_rows: int = Field(default=1000, gt=0)
-    """Number of validation rows (documents, for running text), a seeded random sample; all of them
-    if there are fewer."""
-    batch_size: int = Field(default=32, gt=0)
-    """Validation rows per forward pass."""
     bootstrap: int = Field(default=2000, ge=100)
     """Number of bootstrap resamples for each interval."""
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from attar.analysis.config import JudgedStudy, Texts, TextStudy
+from attar.analysis.config import JudgedStudy, TextStudy
 from attar.analysis.outlying.hidden import HiddenState, require_finite, run_with_states
 from attar.data.load import data_of
 from attar.data.tables import TextData
@@ -39,6 +39,7 @@ from attar.quantization.calibration.calibrate import (
 from attar.quantization.calibration.outputs import final_states
 from attar.quantization.calibration.real_tokens import RealTokens
 from attar.quantization.calibration.texts import calibration_texts
+from attar.quantization.config import Texts
 from attar.scoring.label_words import LabelWords
 from attar.step import StepContext
 

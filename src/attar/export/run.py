@@ -33,7 +33,7 @@ from attar.export.openvino import write_openvino
 from attar.export.parity import check_parity, encoded_texts, measure_parity
 from attar.export.storage import OPENVINO_WIDTHS
 from attar.models.architecture import config_of
-from attar.models.cost import cost_from_config
+from attar.models.cost import Head, cost_from_config
 from attar.models.deployed.cpu import int8_flags, needs_unsigned_weights
 from attar.models.deployed.runtimes import MODEL_FILES, Deployment, model_size_mib, open_runtime
 from attar.models.foreign import task_of
@@ -199,7 +199,8 @@ def _seal(
         folder,
         config.format,
         cost_from_config(
-            read_config(model_folder), task.num_labels, task.embedding, kind=task.kind
+            read_config(model_folder),
+            Head(task.num_labels, embedding=task.embedding, kind=task.kind),
         ),
         task.input_names,
         source=config.model,

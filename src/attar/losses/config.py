@@ -164,24 +164,26 @@ LayerMap = Literal["uniform", "last"] | dict[int, int]
 i·L_teacher/L_student; `last`: only the last one. For attentions, 0 is the first block."""
 
 
-class HiddenMse(LossSettings):
+class MappedStates(LossSettings):
+    """Settings of the losses that compare hidden states."""
+
+    layer_map: LayerMap = "uniform"
+    """Student hidden state → teacher hidden state; 0 is the embedding output. uniform: evenly
+    spaced. last: only the last one. Or a table, { 1 = 2, 2 = 4 }."""
+
+
+class HiddenMse(MappedStates):
     """Mean squared error between mapped hidden states, real tokens only."""
 
     term = "attar.losses.states:StatesTerm"
     kind: Literal["hidden_mse"] = "hidden_mse"
-    layer_map: LayerMap = "uniform"
-    """Student hidden state → teacher hidden state; 0 is the embedding output. uniform: evenly
-    spaced. last: only the last one. Or a table, { 1 = 2, 2 = 4 }."""
 
 
-class HiddenCosine(LossSettings):
+class HiddenCosine(MappedStates):
     """1 − cosine between mapped hidden states, real tokens only."""
 
     term = "attar.losses.states:HiddenCosineTerm"
     kind: Literal["hidden_cosine"] = "hidden_cosine"
-    layer_map: LayerMap = "uniform"
-    """Student hidden state → teacher hidden state; 0 is the embedding output. uniform: evenly
-    spaced. last: only the last one. Or a table, { 1 = 2, 2 = 4 }."""
 
 
 class EmbeddingMse(LossSettings):
@@ -191,7 +193,7 @@ class EmbeddingMse(LossSettings):
     kind: Literal["embedding_mse"] = "embedding_mse"
 
 
-class Eofd(LossSettings):
+class Eofd(MappedStates):
     """Mean squared error between mapped hidden states, each dimension weighted by its standard
     deviation in the teacher: w = (std / mean std)^power."""
 
@@ -199,16 +201,13 @@ class Eofd(LossSettings):
     kind: Literal["eofd"] = "eofd"
     power: float = Field(default=0.5, ge=0)
     """Exponent of the weights. 0: hidden_mse; the paper uses 0.5 and 1."""
-    layer_map: LayerMap = "uniform"
-    """Student hidden state → teacher hidden state; 0 is the embedding output. uniform: evenly
-    spaced. last: only the last one. Or a table, { 1 = 2, 2 = 4 }."""
     std: Literal["batch", "running"] = "batch"
     """Compute the standard deviation over the tokens of the batch, or of all batches so far."""
     count_padding: bool = False
     """true: pad every batch to max_length and include the padding, as in the published code."""
 
 
-class SensitivityMse(LossSettings):
+class SensitivityMse(MappedStates):
     """Mean squared error of mapped hidden states, weighted by the sensitivity of the teacher's
     prediction to each dimension, measured before the first step, separately for a text's first
     token and the others."""
@@ -217,9 +216,6 @@ class SensitivityMse(LossSettings):
     kind: Literal["sensitivity_mse"] = "sensitivity_mse"
     power: float = Field(default=0.5, ge=0, le=2)
     """Exponent of the weights; 0: hidden_mse."""
-    layer_map: LayerMap = "uniform"
-    """Student hidden state → teacher hidden state; 0 is the embedding output. uniform: evenly
-    spaced. last: only the last one. Or a table, { 1 = 2, 2 = 4 }."""
 
 
 class AttentionMse(LossSettings):

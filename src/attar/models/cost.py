@@ -38,7 +38,7 @@ from attar.models.structure.sites import reads_one_token
 from attar.models.structure.views import AttentionView, FfnView, LinearView
 from attar.tasks.embedding import Embedding
 from attar.tasks.table import CLASSIFICATION, REGRESSION, SENTENCE_EMBEDDING, Kind
-from attar.tasks.task import Task
+from attar.tasks.task import Generation, Task
 
 TOKEN_BY_TOKEN = ("mamba", "falcon_mamba")
 """Types of models that process a text in a Python loop: each further token adds the same cost, so
@@ -184,17 +184,22 @@ def flops(model: PreTrainedModel, batch: int, tokens: int, written: int | None =
     return sum(flops_by_part(model, batch, tokens, written).values())
 
 
+def has_parts(model: PreTrainedModel) -> bool:
+    """Whether the FLOPs of each part are known, and not only those of the whole model."""
+    if model.config.model_type not in FAMILIES:
+        return False
+    return all(a.is_plain for block in anatomy_of(model).blocks for a in block.attentions)
+
+
 def flops_by_part(
     model: PreTrainedModel, batch: int, tokens: int, written: int | None = None
 ) -> dict[str, int]:
     """FLOPs of each stack of blocks, "encoder" and "decoder", and of the "head"; for a family
     without a row, only of the whole "model".
     """
-    if model.config.model_type not in FAMILIES:
+    if not has_parts(model):
         return {"model": counted_flops(model, batch, tokens, written)}
     anatomy = anatomy_of(model)
-    if not all(a.is_plain for block in anatomy.blocks for a in block.attentions):
-        return {"model": counted_flops(model, batch, tokens, written)}
     found: dict[str, int] = {}
     own = tokens
     for place, stack in enumerate(anatomy.stacks):
@@ -294,31 +299,46 @@ def _head_flops(model: PreTrainedModel, anatomy: Anatomy, batch: int, tokens: in
     return sum(_linear_flops(head, rows) for head in heads)
 
 
-def cost_from_config(
-    config: Mapping[str, Any],
-    num_labels: int | None = None,
-    embedding: Embedding | None = None,
-    kind: Kind | None = None,
-) -> Cost:
+@dataclass(frozen=True)
+class Head:
+    """The head on top of a model that does not exist yet."""
+
+    num_labels: int | None = None
+    """Number of outputs of a classification head; None: a language head, or an embedding model."""
+    words: Kind | None = None
+    """Task of a language head."""
+    embedding: Embedding | None = None
+    """Settings of an embedding model, which has no head."""
+    kind: Kind | None = None
+    """Task of a classification head; None: classification of texts, or regression for one label."""
+
+
+def cost_from_config(config: Mapping[str, Any], head: Head | None = None) -> Cost:
     """Cost of a model from the contents of its `config.json`, without weights.
 
     Args:
-        num_labels: number of outputs of a classification head; None: use the class in the config's
-            `architectures`, or the bare model.
-        embedding: settings of an embedding model; None: not an embedding model.
-        kind: of its task; None: classification of texts, or regression for one label.
+        head: None: use the class in the config's `architectures`, or the bare model.
 
     Raises:
-        ModelError: neither transformers nor the anatomy supports the config.
+        ModelError: the config's model is not supported, or has no such head.
     """
+    head = head or Head()
     task = None
-    if embedding is not None:
+    if head.words is not None:
+        writes = Generation() if head.words.writes else None
+        asked = Task(objective=head.words.name, max_length=1, input_names=(), generation=writes)
+        found = class_of(config_of(config, "config", asked), "config", asked)
+        config = {**config, "architectures": [found.__name__]}
+    elif head.embedding is not None:
         task = Task(
-            objective=SENTENCE_EMBEDDING.name, max_length=1, input_names=(), embedding=embedding
+            objective=SENTENCE_EMBEDDING.name,
+            max_length=1,
+            input_names=(),
+            embedding=head.embedding,
         )
-    elif num_labels is not None:
-        kind = kind or (CLASSIFICATION if num_labels > 1 else REGRESSION)
-        names = tuple(f"label {i}" for i in range(num_labels)) if kind.has_labels else ()
+    elif head.num_labels is not None:
+        kind = head.kind or (CLASSIFICATION if head.num_labels > 1 else REGRESSION)
+        names = tuple(f"label {i}" for i in range(head.num_labels)) if kind.has_labels else ()
         task = Task(
             objective=kind.name, label_names=names, max_length=1, input_names=("input_ids",)
         )

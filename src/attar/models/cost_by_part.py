@@ -12,24 +12,19 @@ Parameters add up to `num_params`, operations to `flops`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from transformers import PreTrainedModel
 
 from attar.errors import ModelError
-from attar.models.cost import attention_flops, flops_by_part, params_by_part
+from attar.models.cost import attention_flops, flops_by_part, has_parts, params_by_part
 from attar.models.structure.anatomy import anatomy_of
-from attar.models.structure.families import FAMILIES
 
 
 @dataclass(frozen=True)
 class PartCost:
     num_params: int
     flops: int
-
-    def as_json(self) -> dict[str, int]:
-        """As plain data for a result."""
-        return {"num_params": self.num_params, "flops": self.flops}
 
 
 def cost_by_part(
@@ -68,11 +63,7 @@ def cost_by_part(
 
 
 def known_parts(model: PreTrainedModel, tokens: int) -> dict[str, dict[str, int]]:
-    """`cost_by_part` as plain data; empty if the family has no row, or its attention is not
-    supported.
-    """
-    if model.config.model_type not in FAMILIES:
+    """`cost_by_part` as plain data; empty if only the total is known."""
+    if not has_parts(model):
         return {}
-    if not all(a.is_plain for block in anatomy_of(model).blocks for a in block.attentions):
-        return {}
-    return {name: part.as_json() for name, part in cost_by_part(model, tokens).items()}
+    return {name: asdict(part) for name, part in cost_by_part(model, tokens).items()}

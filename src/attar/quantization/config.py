@@ -24,17 +24,22 @@ BATCH_SIZE = 32
 in the paper."""
 
 
-class Calibration(Config):
-    """Calibration data: the texts that activation ranges are computed from."""
+class Texts(Config):
+    """Training texts to run through the model."""
 
-    data: str
-    """Name of a `[data.<name>]` table; its train split is used."""
     examples: int = Field(default=256, gt=0)
     """Number of texts."""
     batch_size: int | None = Field(default=None, gt=0)
     """Texts per batch; None: 32, or 4 for a generative model."""
     seed: int | None = None
     """Seed of the sample of texts; None: the recipe's."""
+
+
+class Calibration(Texts):
+    """Calibration data: the texts that activation ranges are computed from."""
+
+    data: str
+    """Name of a `[data.<name>]` table; its train split is used."""
 
 
 class Budget(Config):
@@ -226,10 +231,19 @@ class OmseStep(QuantizeSettings):
     histogram, hundreds of times cheaper."""
 
 
-class Clipping(QuantizeSettings):
-    """Settings of the methods with token-wise clipping (Outlier Suppression, Algorithm 1)."""
+class StepLearning(QuantizeSettings):
+    """Settings of the methods that learn step sizes by gradient, with fixed weights."""
 
     learns = True
+    learning_rate: float = Field(default=1e-5, gt=0)
+    """Learning rate of the step sizes."""
+    epochs: int = Field(default=3, ge=1)
+    """Passes over the calibration texts."""
+
+
+class Clipping(StepLearning):
+    """Settings of the methods with token-wise clipping (Outlier Suppression, Algorithm 1)."""
+
     candidates: int | None = Field(default=None, ge=1, le=100)
     """Number of values of α to try: 1, 0.99, 0.98 …; None: 10, 30 or 90 at 8, 6 or 4 bits, as
     published."""
@@ -242,10 +256,6 @@ class Clipping(QuantizeSettings):
     loss: Literal["mse", "kl"] = "mse"
     """Output error. mse: mean squared error of the logits. kl: KL divergence of the class
     distributions (ours)."""
-    learning_rate: float = Field(default=1e-5, gt=0)
-    """Learning rate of the fine stage."""
-    epochs: int = Field(default=3, ge=1)
-    """Epochs of the fine stage over the calibration texts."""
 
 
 class TokenWiseClippingStep(Clipping):
@@ -260,18 +270,13 @@ class OutlierSuppressionStep(Clipping):
     method: Literal["outlier_suppression"] = "outlier_suppression"
 
 
-class StepSizeStep(QuantizeSettings):
+class StepSizeStep(StepLearning):
     """Ranges of minimum squared error, then step sizes learned by gradient."""
 
-    learns = True
     method: Literal["step_size"] = "step_size"
     start: Literal["omse", "mean_3sigma"] = "omse"
     """Initial step sizes. omse: minimum squared error, as published. mean_3sigma: mean ± 3 standard
     deviations."""
-    learning_rate: float = Field(default=1e-5, gt=0)
-    """Learning rate of the step sizes."""
-    epochs: int = Field(default=3, ge=1)
-    """Passes over the calibration texts."""
 
 
 class SmoothquantStep(QuantizeSettings):

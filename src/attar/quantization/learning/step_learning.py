@@ -28,7 +28,7 @@ from torch import Tensor
 from attar.models.simulated.qparams import SiteQParams
 from attar.models.structure.ports import inserted
 from attar.quantization.calibration.outputs import frozen, real_logits
-from attar.quantization.config import Clipping, StepSizeStep
+from attar.quantization.config import StepLearning
 from attar.quantization.learning.quantizers import (
     FixedQuantizer,
     LsqPlusQuantizer,
@@ -148,7 +148,7 @@ class _FineStage:
         return (found - wanted).square().sum(), found.numel()
 
 
-def learning_passes(config: Clipping | StepSizeStep) -> Passes:
+def learning_passes(config: StepLearning) -> Passes:
     """Forward and backward passes of each epoch."""
     return Passes(texts=3 * config.epochs)
 
