@@ -22,7 +22,7 @@ from attar.analysis.studies.leave_one_kind import leave_one_kind
 from attar.analysis.studies.outlier_tokens import outlier_tokens
 from attar.analysis.studies.outliers import outliers
 from attar.analysis.studies.site_cosine import site_cosine
-from attar.analysis.study import Finding
+from attar.analysis.subject import Finding
 from attar.artifacts import write_json
 from attar.step import StepContext
 

@@ -9,8 +9,9 @@ Shape letters: `N` values that count, `D` hidden.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,6 +48,18 @@ Place = Site | HiddenState
 """A place where hidden dimensions are examined: the output of a norm, or a hidden state."""
 UNTUNED_MAX_LENGTH = 128
 """Maximum number of tokens for a model without a task."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Plain data throughout."""
+
+    facts: Mapping[str, Any]
+    """Conditions of the study: number of examples, bits, metric, value of the float model."""
+    tables: Mapping[str, Sequence[Mapping[str, Any]]]
+    """Name → rows, in display order; the main table is "rows"."""
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    """Metrics for gates and other programs, in addition to the facts."""
 
 
 @dataclass(frozen=True)
@@ -87,16 +100,12 @@ class Watched:
         with (
             inserted(self.model, {s: Watching(real.of(s), see) for s, see in sites.items()}),
             torch.inference_mode(),
-            self.context.progress.task(title, len(batches)) as bar,
         ):
-            for batch in batches:
-                self.context.stop_if_asked("a study")
-                real.read(batch)
+            for batch in real.each(batches, self.context, title, "a study"):
                 if states:
                     _show(run_with_states(self.model, batch), real, states)
                 else:
                     final_states(self.model, batch)  # without the V logits of a language head
-                bar.advance()
 
 
 @dataclass(frozen=True)

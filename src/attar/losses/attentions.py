@@ -34,6 +34,7 @@ from torch import Tensor
 
 from attar.errors import ModelError
 from attar.losses.config import AttentionMse, RelationKl
+from attar.losses.predictions import divergence
 from attar.losses.states import resolve_layer_map
 from attar.losses.targets import Outputs, Targets
 from attar.losses.term import Needs, Pair, Share, StackShape, Term
@@ -99,9 +100,7 @@ def relation_divergence(
         student, teacher: scores before the softmax.
     """
     log_q, log_p = (_log_softmax(scores, seen) for scores in (student, teacher.detach()))
-    kl_BRT = (log_p.exp() * (log_p - log_q)).sum(dim=-1)
-    # Rounding can give −1e-8 where both agree, but a divergence is never negative.
-    return kl_BRT.clamp(min=0).mean(dim=1).sum(dim=-1)
+    return divergence(log_p, log_q).mean(dim=1).sum(dim=-1)
 
 
 def _log_softmax(scores: Tensor, seen: Tensor) -> Tensor:

@@ -186,7 +186,7 @@ def forward_kl(
         0.0
     """
     log_q_BC, log_p_BC = _softened(student_logits, teacher_logits, temperature)
-    return _divergence(log_p_BC, log_q_BC) * temperature**2
+    return divergence(log_p_BC, log_q_BC) * temperature**2
 
 
 def reverse_kl(
@@ -209,7 +209,7 @@ def reverse_kl(
         (0.693, 9.307)
     """
     log_q_BC, log_p_BC = _softened(student_logits, teacher_logits, temperature)
-    return _divergence(log_q_BC, log_p_BC) * temperature**2
+    return divergence(log_q_BC, log_p_BC) * temperature**2
 
 
 def jsd(
@@ -230,7 +230,7 @@ def jsd(
     """
     log_q_BC, log_p_BC = _softened(student_logits, teacher_logits, temperature)
     log_m_BC = torch.logaddexp(log_q_BC, log_p_BC) - math.log(2)
-    both = _divergence(log_p_BC, log_m_BC) + _divergence(log_q_BC, log_m_BC)
+    both = divergence(log_p_BC, log_m_BC) + divergence(log_q_BC, log_m_BC)
     return both / 2 * temperature**2
 
 
@@ -289,11 +289,11 @@ def _softened(student: Tensor, teacher: Tensor, temperature: float) -> tuple[Ten
     return log_q_BC, functional.log_softmax(teacher.detach(), dim=-1)
 
 
-def _divergence(log_first_BC: Tensor, log_second_BC: Tensor) -> Tensor:
-    """KL(first‖second) of each row."""
-    kl_B = (log_first_BC.exp() * (log_first_BC - log_second_BC)).sum(dim=-1)
+def divergence(log_first: Tensor, log_second: Tensor) -> Tensor:
+    """KL(first‖second) of log-probabilities along the last axis."""
+    kl = (log_first.exp() * (log_first - log_second)).sum(dim=-1)
     # Rounding can give −1e-8 where both agree, but a divergence is never negative.
-    return kl_B.clamp(min=0)
+    return kl.clamp(min=0)
 
 
 DIVERGENCES: Mapping[str, Callable[..., Tensor]] = {

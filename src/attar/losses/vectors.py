@@ -40,6 +40,7 @@ from torch.nn import functional
 
 from attar.errors import DataError, ModelError
 from attar.losses.config import Contrastive, Cosine, SimilarityKl, VectorLoss, VectorMse
+from attar.losses.predictions import divergence
 from attar.losses.targets import Outputs, Targets, is_labelled
 from attar.losses.term import Needs, Pair, Share, Term
 
@@ -100,7 +101,7 @@ def similarity_kl(
         )
         for unit in (_unit(student), _unit(teacher.detach()))
     )
-    return (log_p.exp() * (log_p - log_q)).sum(dim=-1).clamp(min=0)
+    return divergence(log_p, log_q)
 
 
 def _unit(vectors: Tensor) -> Tensor:

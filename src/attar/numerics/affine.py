@@ -145,11 +145,11 @@ def fake_quantize(x: Tensor, qparams: QParams, axis: int | None = None) -> Tenso
     return on_grid * _along(qparams.scale, x, axis)
 
 
-def per_channel_range(x: Tensor, axis: int = 0) -> tuple[Tensor, Tensor]:
-    """(minimum, maximum) for each index along `axis`, each of shape (C,).
+def per_channel_range(x: Tensor) -> tuple[Tensor, Tensor]:
+    """(minimum, maximum) for each index along the first axis, each of shape (C,).
 
-    For a Linear weight (O, I) and an embedding table (V, D) the axis is 0: output channels, or
-    rows. Per-channel scales of weights are applied once per output and so cost nothing; scales per
+    For a Linear weight (O, I) these are output channels, for an embedding table (V, D) its rows.
+    Per-channel scales of weights are applied once per output and so cost nothing; scales per
     input channel would vary along the summed axis.
 
     Raises:
@@ -157,5 +157,5 @@ def per_channel_range(x: Tensor, axis: int = 0) -> tuple[Tensor, Tensor]:
     """
     if x.numel() == 0:
         raise ValueError(f"a range needs at least one value, got shape {tuple(x.shape)}")
-    low, high = x.movedim(axis, 0).flatten(1).aminmax(dim=1)
+    low, high = x.flatten(1).aminmax(dim=1)
     return low, high

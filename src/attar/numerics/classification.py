@@ -130,17 +130,15 @@ class Bin:
     accuracy: float
 
 
-def calibration_bins(
-    confidence: Floats, right: NDArray[np.bool_], num_bins: int = NUM_BINS
-) -> list[Bin]:
+def calibration_bins(confidence: Floats, right: NDArray[np.bool_]) -> list[Bin]:
     """The nonempty bins of equal width, in order of increasing confidence.
 
     Args:
         confidence: (N,), 0..1.
         right: whether each prediction is correct, (N,).
     """
-    edges = np.linspace(0, 1, num_bins + 1)
-    bin_N = np.clip(np.digitize(confidence, edges, right=True) - 1, 0, num_bins - 1)
+    edges = np.linspace(0, 1, NUM_BINS + 1)
+    bin_N = np.clip(np.digitize(confidence, edges, right=True) - 1, 0, NUM_BINS - 1)
     return [
         Bin(
             low=float(edges[place]),
@@ -149,7 +147,7 @@ def calibration_bins(
             confidence=float(confidence[inside].mean()),
             accuracy=float(right[inside].mean()),
         )
-        for place in range(num_bins)
+        for place in range(NUM_BINS)
         if (inside := bin_N == place).any()
     ]
 

@@ -198,11 +198,12 @@ def _cut(begin: int, end: int, size: int) -> Iterator[slice]:
 
 def log_probabilities(logits: Logits, index: Index, targets: Tensor) -> Tensor:
     """log p of each row's target, (N,), without gradient."""
+    return -row_values([label_nats], index, logits, targets)[0][0]
 
-    def nats(made: Tensor, _: Taught, labels: Tensor) -> Tensor:
-        return functional.cross_entropy(made, labels, reduction="none")
 
-    return -row_values([nats], index, logits, targets)[0][0]
+def label_nats(logits: Tensor, _: Taught, labels: Tensor) -> Tensor:
+    """−log p of each row's label, as a `RowFunction`."""
+    return functional.cross_entropy(logits, labels, reduction="none")
 
 
 def with_gradients(value: Tensor, gradients: Gradients) -> Tensor:

@@ -158,7 +158,7 @@ def mean_of(metrics: Sequence[Bootstrapped], name: str) -> Bootstrapped:
     )
 
 
-def bootstrap_interval(one: Bootstrapped, level: float = LEVEL) -> Interval:
+def bootstrap_interval(one: Bootstrapped) -> Interval:
     """The percentile interval of one model's metric.
 
     If all rows are equal, all resamples are too. Then at most a share of `most_unseen` of all rows
@@ -173,17 +173,15 @@ def bootstrap_interval(one: Bootstrapped, level: float = LEVEL) -> Interval:
         (0.975, 1.0)
     """
     metric, rows, *_ = one.draw
-    low, high = percentiles(one.resampled, level)
+    low, high = percentiles(one.resampled)
     mean = METRICS_OF_COUNTS.get(metric, mean_of_counts)  # means over tasks have names of tasks
     if low == high and mean in (accuracy_of_counts, mean_of_counts):
-        unseen = most_unseen(rows, level)
+        unseen = most_unseen(rows)
         low, high = max(low - unseen, 0.0), min(high + unseen, 1.0)
     return Interval(one.value, low, high, rows)
 
 
-def paired_bootstrap(
-    model: Bootstrapped, against: Bootstrapped, level: float = LEVEL
-) -> Difference:
+def paired_bootstrap(model: Bootstrapped, against: Bootstrapped) -> Difference:
     """metric(model) − metric(against) on the same rows, with its percentile interval. Positive if
     `model` is better.
 
@@ -195,21 +193,21 @@ def paired_bootstrap(
             "a paired difference needs the same draws on both sides; "
             f"got {model.draw} and {against.draw}"
         )
-    ends = percentiles(model.resampled - against.resampled, level)
+    ends = percentiles(model.resampled - against.resampled)
     return Difference(model.value - against.value, *ends, model.draw[1])
 
 
-def most_unseen(rows: int, level: float = LEVEL) -> float:
+def most_unseen(rows: int) -> float:
     """Upper limit of the share of an event that does not occur in `rows` rows.
 
-    The exact binomial limit for 0 of n is 1 − (1 − level)^(1/n), about 3/n at 95 % (the rule of
+    The exact binomial limit for 0 of n is 1 − (1 − LEVEL)^(1/n), about 3/n at 95 % (the rule of
     three).
 
     Example:
         >>> round(most_unseen(120), 4)
         0.0247
     """
-    return float(1.0 - (1.0 - level) ** (1.0 / rows))
+    return float(1.0 - (1.0 - LEVEL) ** (1.0 / rows))
 
 
 def none_seen(rows: int, what: str = "rows") -> str:
@@ -237,9 +235,9 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(float(array.mean()), sd, float(array.max()), len(array))
 
 
-def percentiles(values: Floats, level: float = LEVEL) -> tuple[float, float]:
-    """The ends of the central interval that contains this share of the values."""
-    tail = (1.0 - level) / 2
+def percentiles(values: Floats) -> tuple[float, float]:
+    """The ends of the central interval that contains a share `LEVEL` of the values."""
+    tail = (1.0 - LEVEL) / 2
     low, high = np.quantile(values, [tail, 1.0 - tail])
     return float(low), float(high)
 

@@ -33,11 +33,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 from transformers import PreTrainedModel
 
 from attar.models.head_chunks import run_to_logits
-from attar.numerics.logits import Logits, row_values
+from attar.numerics.logits import Logits, label_nats, row_values
 from attar.scoring.continuations import Continuation, Groups, common
 from attar.scoring.in_memory import evaluating
 
@@ -211,13 +210,9 @@ def _predicted(
     device = logits.hidden.device if hasattr(logits, "hidden") else logits.device  # pyright: ignore
     index = tuple(torch.from_numpy(each.copy()).to(device) for each in (lines, columns))
     labels = torch.from_numpy(targets.copy()).to(device)
-    values, _ = row_values([_nats, _is_first_choice], index, logits, labels)
-    nats, is_first = (row.double().cpu().numpy() for row in values)
-    return numbers, nats, is_first > 0
-
-
-def _nats(logits: Tensor, _: object, labels: Tensor) -> Tensor:
-    return functional.cross_entropy(logits, labels, reduction="none")
+    values, _ = row_values([label_nats, _is_first_choice], index, logits, labels)
+    values, is_first = (row.double().cpu().numpy() for row in values)
+    return numbers, values, is_first > 0
 
 
 def _is_first_choice(logits: Tensor, _: object, labels: Tensor) -> Tensor:

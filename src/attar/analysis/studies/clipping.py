@@ -25,8 +25,7 @@ from torch import Tensor, nn
 
 from attar.analysis.config import ClippingStep
 from attar.analysis.judging import open_head_judge
-from attar.analysis.study import Finding
-from attar.analysis.subject import Subject, open_subject
+from attar.analysis.subject import Finding, Subject, open_subject
 from attar.errors import UsageError, did_you_mean
 from attar.models.structure.ports import inserted
 from attar.models.structure.sites import Site, sites_of

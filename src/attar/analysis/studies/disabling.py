@@ -32,8 +32,7 @@ from attar.analysis.judging import TextJudge, open_judge
 from attar.analysis.outlying.criteria import recognise
 from attar.analysis.outlying.hidden import run_with_states
 from attar.analysis.studies.outliers import shared_dimensions
-from attar.analysis.study import Finding
-from attar.analysis.subject import Subject, Watched
+from attar.analysis.subject import Finding, Subject, Watched
 from attar.errors import ModelError
 from attar.models.capture import capture
 from attar.models.structure.anatomy import anatomy_of
@@ -158,22 +157,15 @@ def stream_means(subject: Watched) -> dict[str, Tensor]:
     stack → (L + 1, D).
     """
     real, sums, counts = RealTokens(), {}, {}
-    progress, batches = subject.context.progress, subject.batches
-    with (
-        torch.inference_mode(),
-        capture(subject.model, scores=False) as seen,
-        progress.task("means of the residual stream", len(batches)) as bar,
-    ):
-        for batch in batches:
-            subject.context.stop_if_asked("a study")
-            real.read(batch)
+    passed = real.each(subject.batches, subject.context, "means of the residual stream", "a study")
+    with torch.inference_mode(), capture(subject.model, scores=False) as seen:
+        for batch in passed:
             run_with_states(subject.model, batch)
             for stack, states in seen.hidden.items():
                 counts_here = real.side(stack) > 0  # pyright: ignore[reportArgumentType]
                 total = torch.stack([s[counts_here].double().sum(dim=0) for s in states])
                 sums[stack] = sums.get(stack, 0) + total
                 counts[stack] = counts.get(stack, 0) + int(counts_here.sum())
-            bar.advance()
     return {stack: (total / counts[stack]).float() for stack, total in sums.items()}
 
 

@@ -16,8 +16,7 @@ from torch import Tensor
 from attar.analysis.config import GammaStep
 from attar.analysis.outlying.criteria import by_deviation, standardised
 from attar.analysis.outlying.hidden import PlacedNorm, norms_of
-from attar.analysis.study import Finding
-from attar.analysis.subject import open_model
+from attar.analysis.subject import Finding, open_model
 from attar.step import StepContext
 
 

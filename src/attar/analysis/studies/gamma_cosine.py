@@ -21,8 +21,7 @@ from torch import Tensor
 
 from attar.analysis.config import GammaCosineStep
 from attar.analysis.outlying.hidden import PlacedNorm, norms_of
-from attar.analysis.study import Finding
-from attar.analysis.subject import open_subject
+from attar.analysis.subject import Finding, open_subject
 from attar.numerics.affine import QParams, choose_qparams, fake_quantize
 from attar.numerics.agreement import CosineSum
 from attar.numerics.magnitudes import Peaks

@@ -20,8 +20,7 @@ import torch
 
 from attar.analysis.config import HistogramsStep
 from attar.analysis.outlying.hidden import HiddenState, hidden_states_of
-from attar.analysis.study import Finding
-from attar.analysis.subject import Given, Subject, Watched, encoder_of, open_model
+from attar.analysis.subject import Finding, Given, Subject, Watched, encoder_of, open_model
 from attar.data.load import data_of
 from attar.errors import ModelError
 from attar.models.generation import start_of

@@ -17,8 +17,7 @@ from transformers import PreTrainedModel
 
 from attar.analysis.config import LeaveOneKindStep
 from attar.analysis.judging import open_head_judge
-from attar.analysis.study import Finding
-from attar.analysis.subject import Subject, open_subject
+from attar.analysis.subject import Finding, Subject, open_subject
 from attar.models.simulated.qparams import Bits, SiteQParams
 from attar.models.simulated.quantized import quantizing
 from attar.models.structure.sites import Site, sites_of

@@ -24,8 +24,7 @@ from attar.analysis.config import OutlierTokensStep
 from attar.analysis.outlying.criteria import places_of, recognise
 from attar.analysis.outlying.hidden import Tokens
 from attar.analysis.studies.outliers import shared_dimensions
-from attar.analysis.study import Finding
-from attar.analysis.subject import Place, open_subject
+from attar.analysis.subject import Finding, Place, open_subject
 from attar.special_tokens import open_tokenizer
 from attar.step import StepContext
 

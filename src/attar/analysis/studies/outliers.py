@@ -16,8 +16,7 @@ from attar.analysis.config import OutliersStep
 from attar.analysis.outlying.criteria import BORDER, Verdict, recognise, together
 from attar.analysis.outlying.hidden import Tokens, hidden_states_of, place_row
 from attar.analysis.outlying.massive import LayerFigures, Massive, massive_rows
-from attar.analysis.study import Finding
-from attar.analysis.subject import Place, Subject, open_subject
+from attar.analysis.subject import Finding, Place, Subject, open_subject
 from attar.special_tokens import open_tokenizer
 from attar.step import StepContext
 

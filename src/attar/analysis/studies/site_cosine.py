@@ -15,8 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from attar.analysis.config import SiteCosineStep
-from attar.analysis.study import Finding
-from attar.analysis.subject import open_subject
+from attar.analysis.subject import Finding, open_subject
 from attar.models.simulated.qparams import SiteQParams
 from attar.models.simulated.quantized import Quantizer
 from attar.models.structure.sites import sites_of

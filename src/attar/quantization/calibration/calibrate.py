@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from attar.errors import DataError, ModelError
+from attar.losses.predictions import forward_kl
 from attar.models.simulated.qparams import SiteQParams
 from attar.models.structure.ports import inserted
 from attar.models.structure.sites import Site
@@ -171,7 +172,7 @@ class Calibration:
             if latest_model is model and latest_key == key:
                 return outputs
         with self._quantized_pass(model, key) as title:
-            outputs = _outputs(model, self.batches, None, self.context, title)
+            outputs = _outputs(model, self.batches, RealTokens(), self.context, title)
         self._latest = (model, key, outputs)
         return outputs
 
@@ -224,18 +225,15 @@ class Calibration:
         num_terms = self._num_terms(loss)
         numbers = sorted(range(len(self.batches)), key=lambda n: texts_of(self.batches[n]).shape[1])
         parts: list[float] = []
-
-        def goes_on(states: Tensor) -> bool:
-            number = numbers[len(parts)]
-            logits = logits_of(model, states)
-            parts.append(_error_sum(logits, self.logits[number], loss)[0])
-            return not math.fsum(parts) / num_terms > limit
-
         batches = [self.batches[number] for number in numbers]
-        with self._quantized_pass(model, grids) as title:
-            _run(model, batches, None, self.context, title, goes_on)
-        is_whole = len(parts) == len(batches)
-        return OutputError(math.fsum(parts) / num_terms, is_whole)
+        with torch.inference_mode(), self._quantized_pass(model, grids) as title:
+            passed = RealTokens().each(batches, self.context, title)
+            for number, batch in zip(numbers, passed, strict=False):
+                logits = logits_of(model, final_states(model, batch))
+                parts.append(_error_sum(logits, self.logits[number], loss)[0])
+                if math.fsum(parts) / num_terms > limit:
+                    break
+        return OutputError(math.fsum(parts) / num_terms, is_whole=len(parts) == len(batches))
 
     def _num_terms(self, loss: str) -> int:
         if loss not in self._terms:
@@ -246,8 +244,9 @@ class Calibration:
         """Run `model` over the texts and call each site's watcher with its unpadded values."""
         real = RealTokens()
         modules = {site: Watching(real.of(site), see) for site, see in watchers.items()}
-        with inserted(model, modules):
-            _outputs(model, self.batches, real, self.context, title)
+        with torch.inference_mode(), inserted(model, modules):
+            for batch in real.each(self.batches, self.context, title):
+                final_states(model, batch)
 
     def error_of(self, outputs: Iterable[Tensor], loss: str = "mse") -> float:
         """`output_error` of outputs that are already computed, one tensor per batch."""
@@ -267,9 +266,7 @@ def _error_sum(found: Tensor, wanted: Tensor, loss: str) -> tuple[float, int]:
 def _error_of_rows(found: Tensor, wanted: Tensor, loss: str) -> tuple[float, int]:
     given, float_given = found.to(torch.float64), wanted.to(torch.float64)
     if loss == "kl":
-        log_q, log_p = (torch.log_softmax(logits, dim=-1) for logits in (given, float_given))
-        per_text = (log_p.exp() * (log_p - log_q)).sum(dim=-1)
-        return float(per_text.clamp(min=0).sum()), per_text.numel()
+        return float(forward_kl(given, float_given).sum()), len(given)
     return float((given - float_given).square().sum()), given.numel()
 
 
@@ -358,38 +355,12 @@ def site_sqnr(
 def _outputs(
     model: PreTrainedModel,
     batches: Sequence[Batch],
-    real: RealTokens | None,
+    real: RealTokens,
     context: StepContext,
     title: str,
 ) -> Sequence[Tensor]:
-    """Logits of `model` for each batch."""
-    states: list[Tensor] = []
-
-    def keep(of_batch: Tensor) -> bool:
-        states.append(of_batch)
-        return True
-
-    _run(model, batches, real, context, title, keep)
+    """Logits of `model` for each batch, whose masks `real` reads before each forward pass."""
+    with torch.inference_mode():
+        states = [final_states(model, batch) for batch in real.each(batches, context, title)]
     has_classes = model.get_output_embeddings() is None
     return states if has_classes else KeptOutputs(model, states)
-
-
-def _run(
-    model: PreTrainedModel,
-    batches: Sequence[Batch],
-    real: RealTokens | None,
-    context: StepContext,
-    title: str,
-    goes_on: Callable[[Tensor], bool],
-) -> None:
-    """Call `goes_on` with the `final_states` of each batch until it returns False. Before each
-    forward pass, `real` reads the masks of the batch.
-    """
-    with torch.inference_mode(), context.progress.task(title, len(batches)) as task:
-        for batch in batches:
-            context.stop_if_asked("calibration")
-            if real is not None:
-                real.read(batch)
-            if not goes_on(final_states(model, batch)):
-                return
-            task.advance()

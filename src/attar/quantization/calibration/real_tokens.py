@@ -17,7 +17,7 @@ values that count.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -25,6 +25,7 @@ from torch import Tensor
 
 from attar.models.structure.site_kinds import StackName
 from attar.models.structure.sites import Site
+from attar.step import StepContext
 
 TEXTS_KEY = "text_numbers"
 """Optional key of a packed batch, with `RealTokens.texts`. It is not passed to the model."""
@@ -52,6 +53,25 @@ class RealTokens:
     def read(self, batch: Mapping[str, Tensor]) -> None:
         """Set the masks from the next batch."""
         self.texts, self.decoder_texts = texts_of(batch), batch.get(DECODER_MASK)
+
+    def each(
+        self,
+        batches: Sequence[Mapping[str, Tensor]],
+        context: StepContext,
+        title: str,
+        doing: str = "calibration",
+    ) -> Iterator[Mapping[str, Tensor]]:
+        """The batches of one pass, each after its masks are set.
+
+        Raises:
+            StoppedError: the process was asked to stop.
+        """
+        with context.progress.task(title, len(batches)) as task:
+            for batch in batches:
+                context.stop_if_asked(doing)
+                self.read(batch)
+                yield batch
+                task.advance()
 
     def of(self, site: Site) -> TokensAt:
         """View of the masks for one site."""

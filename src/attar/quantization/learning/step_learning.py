@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from attar.losses.predictions import forward_kl
 from attar.models.simulated.qparams import SiteQParams
 from attar.models.structure.ports import inserted
 from attar.quantization.calibration.outputs import frozen, real_logits
@@ -143,8 +144,7 @@ class _FineStage:
         found = real_logits(self._problem.on_grid, calibration.batches[number])
         wanted = calibration.logits[number].clone()  # autograd cannot use inference tensors
         if self.loss == "kl":
-            log_q, log_p = (torch.log_softmax(logits, dim=-1) for logits in (found, wanted))
-            return (log_p.exp() * (log_p - log_q)).sum(), found.numel() // found.shape[-1]
+            return forward_kl(found, wanted).sum(), len(found)
         return (found - wanted).square().sum(), found.numel()
 
 

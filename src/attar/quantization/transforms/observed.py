@@ -82,16 +82,9 @@ def observe(
         stack = "decoder" if site.stack == "decoder" else "encoder"
         place = Site(site.consumers[0].fqn, "input", "transformed", site.block, stack)
         watchers[place] = Watching(TokensAt(real, stack, stack), found[site.name].add)
-    with (
-        torch.no_grad(),
-        inserted(model, watchers),
-        context.progress.task("what can be transformed", len(batches)) as task,
-    ):
-        for batch in batches:
-            context.stop_if_asked("looking at what can be transformed")
-            real.read(batch)
+    with torch.no_grad(), inserted(model, watchers):
+        for batch in real.each(batches, context, "what can be transformed"):
             final_states(model, batch)
-            task.advance()
     _check_finite(found)
     return found
 

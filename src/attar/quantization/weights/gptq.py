@@ -123,12 +123,9 @@ def seen_inputs(
         for name, module in model.named_modules():
             if isinstance(module, nn.Linear):
                 hooks.callback(watch(name, module).remove)
-        with context.progress.task("inputs of weights", len(batches)) as task:
-            for batch in map(right_padded, batches):
-                context.stop_if_asked("calibration")
-                real.read(batch)
-                final_states(model, batch)
-                task.advance()
+        padded = [right_padded(batch) for batch in batches]
+        for batch in real.each(padded, context, "inputs of weights"):
+            final_states(model, batch)
     return moments, reads
 
 
