@@ -14,6 +14,7 @@ from attar.data.tables import Split
 from attar.data.tokenize import TextEncoder
 from attar.models.load import LoadedModel, input_names_of, load_model
 from attar.numerics.metrics import METRICS
+from attar.training.objectives.examples import Validation
 from attar.training.objectives.labelled import LabelledTexts
 
 TEXTS = tuple((f"a good film {'and great ' * (i % 5)} {chr(97 + i)}",) for i in range(23))
@@ -44,7 +45,7 @@ def balance_(loaded: LoadedModel, examples: LabelledTexts) -> None:
 def test_metrics_and_loss_are_those_of_one_row_at_a_time(loaded: LoadedModel) -> None:
     examples = examples_for(loaded)
     balance_(loaded, examples)
-    found = examples.validate(loaded.model, ("matthews",), 4, lambda rows: None)
+    found = examples.validate(Validation(loaded.model, ("matthews",), 4))
     logits = []
     with torch.no_grad():
         for row in range(len(TEXTS)):
@@ -59,9 +60,9 @@ def test_metrics_and_loss_are_those_of_one_row_at_a_time(loaded: LoadedModel) ->
 
 def test_validation_has_no_dropout_and_gives_the_train_mode_back(loaded: LoadedModel) -> None:
     examples = examples_for(loaded)
-    calm = examples.validate(loaded.model.eval(), ("accuracy",), 4, lambda rows: None)
+    calm = examples.validate(Validation(loaded.model.eval(), ("accuracy",), 4))
     assert not loaded.model.training
-    assert examples.validate(loaded.model.train(), ("accuracy",), 4, lambda rows: None) == calm
+    assert examples.validate(Validation(loaded.model.train(), ("accuracy",), 4)) == calm
     assert loaded.model.training
 
 
@@ -83,7 +84,7 @@ class NoDoubleOnTheDevice(TorchFunctionMode):
 
 def test_no_float64_is_made_on_the_device(loaded: LoadedModel) -> None:
     with NoDoubleOnTheDevice():
-        examples_for(loaded).validate(loaded.model, ("accuracy",), 4, lambda rows: None)
+        examples_for(loaded).validate(Validation(loaded.model, ("accuracy",), 4))
 
 
 def test_an_interrupted_validation_gives_the_train_mode_back(loaded: LoadedModel) -> None:
@@ -91,5 +92,5 @@ def test_an_interrupted_validation_gives_the_train_mode_back(loaded: LoadedModel
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        examples_for(loaded).validate(loaded.model.train(), ("accuracy",), 4, stop)
+        examples_for(loaded).validate(Validation(loaded.model.train(), ("accuracy",), 4, stop))
     assert loaded.model.training

@@ -51,6 +51,7 @@ from attar.step import StepContext
 from attar.tasks.table import REGRESSION
 from attar.training.job import Job, first_batch
 from attar.training.loop import Loop
+from attar.training.objectives.examples import Validation
 from attar.training.saving.state import Place
 from attar.training.update.precision import open_accelerator
 
@@ -99,14 +100,8 @@ class ScoredChunks:
         inputs = {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
         return inputs, Targets(torch.from_numpy(self.targets[rows]).to(device), {})
 
-    def validate(
-        self,
-        model: PreTrainedModel,
-        metrics: Sequence[str],
-        batch_size: int,
-        after_batch: AfterBatch,
-    ) -> dict[str, float]:
-        predicted = self.predictions(model, batch_size, after_batch)
+    def validate(self, wanted: Validation) -> dict[str, float]:
+        predicted = self.predictions(wanted.model, wanted.batch_size, wanted.after_batch)
         errors = (predicted - self.targets).astype(np.float64)
         return {
             "loss": float((errors**2).mean()),

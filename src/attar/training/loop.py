@@ -33,7 +33,7 @@ from attar.seeds import derive_seed
 from attar.step import StepContext
 from attar.training.forward import fed, forward
 from attar.training.job import Job
-from attar.training.objectives.examples import StepExamples
+from attar.training.objectives.examples import StepExamples, Validation
 from attar.training.saving.checkpoint import CheckpointStore
 from attar.training.saving.history import log_evaluation, log_step, write_history
 from attar.training.saving.state import Place, fill_moments_, fill_weights_, moments_of, weights_of
@@ -267,7 +267,7 @@ class Loop:
         try:
             values = self._fitting(
                 lambda size: job.validation.validate(
-                    self._model, job.metrics, size, lambda rows: self._stop_if_asked()
+                    Validation(self._model, job.metrics, size, lambda rows: self._stop_if_asked())
                 )
             )
         except NonFiniteError as error:

@@ -30,6 +30,7 @@ from attar.models.structure.ports import use_attar_attention_
 from attar.quantization.learning import job, qat
 from attar.quantization.learning.qat import LEARNERS
 from attar.tasks.task import Task
+from attar.training.objectives.examples import Validation
 from attar.training.objectives.labelled import LabelledTexts
 from qat_runs import history_of, prepare, result_of, run_qat
 
@@ -50,7 +51,7 @@ def validation_of(place: Path, model: torch.nn.Module, folder: Path) -> dict[str
     numbers = np.array([task.label_names.index(name) for name in data.label_names])
     encoder = TextEncoder.from_folder(folder, task.max_length, task.input_names)
     examples = LabelledTexts(encoder.encode(split.texts), numbers[split.labels])
-    return examples.validate(model, ("accuracy",), 8, lambda rows: None)  # pyright: ignore
+    return examples.validate(Validation(model, ("accuracy",), 8))  # pyright: ignore
 
 
 NOISY = {"method": "lsq_plus", "quant_noise": 0.5, "query_key_grids": "symmetric"}

@@ -27,6 +27,7 @@ from attar.seeds import derive_seed
 from attar.step import MadeRows
 from attar.training import work
 from attar.training.config import TrainStep
+from attar.training.objectives.examples import Validation
 from attar.training.objectives.shards import Shards
 from attar.training.run import train
 from attar.training.work import matmul_seconds
@@ -189,7 +190,7 @@ def test_chunks_as_validation_rows_have_the_mean_over_their_tokens(
 ) -> None:
     model = load_model(folder / "model", task=None, seed=0).model.eval()
     small = Shards(shards.view.take(np.arange(7)))
-    found = small.validate(model, ("nll", "bits_per_byte"), 3, lambda rows: None)
+    found = small.validate(Validation(model, ("nll", "bits_per_byte"), 3))
     nats, tokens = 0.0, 0
     with torch.no_grad():
         for ids in small.view.ids(np.arange(7)):

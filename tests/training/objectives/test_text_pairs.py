@@ -17,6 +17,7 @@ from attar.errors import DataError, ModelError, UsageError
 from attar.losses.targets import UNLABELLED
 from attar.models.load import load_model
 from attar.tasks.task import Task
+from attar.training.objectives.examples import Validation
 from attar.training.objectives.next_tokens import nats_of_rows
 from attar.training.objectives.text_pairs import TextPairs
 from language_runs import (
@@ -152,12 +153,12 @@ def test_a_source_is_read_once_for_all_classes(place: Path) -> None:
     split = Split(texts, np.array([0, 1, 2]))
     pairs = TextPairs.of(split, task(**named), encoder, encoder, start=0)
     one_by_one = [
-        nats_of_rows(model, replace(pairs, target_rows=np.full(3, word)), 2, lambda rows: None)
+        nats_of_rows(Validation(model, (), 2), replace(pairs, target_rows=np.full(3, word)))
         for word in range(3)
     ]
     reads: list[int] = []
     model.get_encoder().register_forward_hook(lambda *given: reads.append(1))
-    found = pairs.validate(model, ("accuracy", "nll"), 2, lambda rows: None)
+    found = pairs.validate(Validation(model, ("accuracy", "nll"), 2))
     assert len(reads) == 2  # batches
     assert found["accuracy"] == np.mean(np.argmin(one_by_one, axis=0) == split.labels)
     gold = sum(one_by_one[c][c] for c in range(3))

@@ -14,16 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from attar.data.tables import Split
 from attar.data.tokenize import Encoded, TextEncoder
 from attar.losses.targets import Counts, Targets, count_units
 from attar.numerics.metrics import METRICS
-from attar.scoring.in_memory import head_logits
-from attar.scoring.rows import AfterBatch, longest_first, score_rows
 from attar.scoring.vectors import TextPairs
 from attar.tasks.task import Task
+from attar.training.objectives.examples import Validation
 
 
 @dataclass(frozen=True)
@@ -76,22 +74,13 @@ class EmbeddedTexts:
             texts=torch.from_numpy(self.pairs.identities[numbers].reshape(2, -1)).to(device),
         )
 
-    def validate(
-        self,
-        model: PreTrainedModel,
-        metrics: Sequence[str],
-        batch_size: int,
-        after_batch: AfterBatch,
-    ) -> dict[str, float]:
-        """Metrics by name, and "loss": the mean over the rows of 1 − cosine of their two vectors.
-
-        Raises:
-            NonFiniteError: a vector is NaN or infinite.
-        """
-        batches = longest_first(self.encoded.lengths, 2 * batch_size)
-        vectors = score_rows(head_logits(model), self.encoded, batches, "the model", after_batch)
+    def validate(self, wanted: Validation) -> dict[str, float]:
+        """Metrics by name, and "loss": the mean over the rows of 1 − cosine of their two vectors."""
+        vectors = wanted.logits(self.encoded, texts_per_row=2)
         found = {
             name: METRICS[name](values, labels) if name in METRICS else float(values.mean())
-            for name, (values, labels) in self.pairs.answers(metrics, vectors, self.labels).items()
+            for name, (values, labels) in self.pairs.answers(
+                wanted.metrics, vectors, self.labels
+            ).items()
         }
         return {**found, "loss": float(1 - self.pairs.cosines(vectors).mean())}

@@ -12,7 +12,8 @@ Continuations sampled during a step are another source (`attar.training.rollouts
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -20,8 +21,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from attar.data.tokenize import Encoded
 from attar.losses.targets import Counts, Targets
-from attar.scoring.rows import AfterBatch
+from attar.scoring.in_memory import head_logits
+from attar.scoring.rows import AfterBatch, longest_first, score_rows
 
 
 class TokenIds(Protocol):
@@ -36,6 +39,31 @@ class TokenIds(Protocol):
     def num_cut(self) -> int:
         """Number of rows that were truncated."""
         ...
+
+
+@dataclass(frozen=True)
+class Validation:
+    """A model to validate, and how."""
+
+    model: PreTrainedModel
+    """Its train mode is restored afterwards."""
+    metrics: Sequence[str]
+    batch_size: int
+    after_batch: AfterBatch = lambda rows: None
+
+    def logits(
+        self,
+        encoded: Encoded,
+        score: Callable[..., np.ndarray] = score_rows,
+        texts_per_row: int = 1,
+    ) -> np.ndarray:
+        """Outputs of the model's head for each row; with `score_tokens`, for each token.
+
+        Raises:
+            NonFiniteError: an output is NaN or infinite.
+        """
+        batches = longest_first(encoded.lengths, texts_per_row * self.batch_size)
+        return score(head_logits(self.model), encoded, batches, "the model", self.after_batch)
 
 
 class StepExamples(Protocol):
@@ -65,17 +93,8 @@ class Examples(StepExamples, Protocol):
 
     def __len__(self) -> int: ...
 
-    def validate(
-        self,
-        model: PreTrainedModel,
-        metrics: Sequence[str],
-        batch_size: int,
-        after_batch: AfterBatch,
-    ) -> dict[str, float]:
-        """Metrics by name, including "loss". The model's train mode is restored afterwards.
-
-        Args:
-            after_batch: called with the number of rows just done; may raise to stop.
+    def validate(self, wanted: Validation) -> dict[str, float]:
+        """Metrics by name, including "loss".
 
         Raises:
             NonFiniteError: a prediction is NaN or infinite.

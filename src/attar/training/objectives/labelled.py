@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from attar.data.candidates import query_numbers
 from attar.data.tables import Split
@@ -20,10 +19,9 @@ from attar.losses.predictions import AGAINST_GOLD
 from attar.losses.targets import Counts, Targets, count_units
 from attar.numerics.metrics import METRICS
 from attar.numerics.ranking import order_scores
-from attar.scoring.in_memory import head_logits
 from attar.scoring.matching import predictions_from
-from attar.scoring.rows import AfterBatch, longest_first, score_rows
 from attar.tasks.table import CLASSIFICATION, Gold, Kind
+from attar.training.objectives.examples import Validation
 
 
 @dataclass(frozen=True)
@@ -79,24 +77,12 @@ class LabelledTexts:
         sets = torch.from_numpy(self.labels[rows]).to(device) if self.labels.ndim == 2 else None
         return inputs, Targets(self._labels(rows).to(device), masks, sets=sets)
 
-    def validate(
-        self,
-        model: PreTrainedModel,
-        metrics: Sequence[str],
-        batch_size: int,
-        after_batch: AfterBatch,
-    ) -> dict[str, float]:
-        """Metrics by name, and "loss": the mean loss against the gold labels.
-
-        Raises:
-            NonFiniteError: a prediction is NaN or infinite.
-        """
-        batches = longest_first(self.lengths, batch_size)
-        scorer = head_logits(model)
-        logits_NC = score_rows(scorer, self.encoded, batches, "the model", after_batch)
+    def validate(self, wanted: Validation) -> dict[str, float]:
+        """Metrics by name, and "loss": the mean loss against the gold labels."""
+        logits_NC = wanted.logits(self.encoded)
         against_gold = AGAINST_GOLD[self.gold]
         loss_N = against_gold(torch.from_numpy(logits_NC), torch.from_numpy(self.labels))
-        values = self._measured(logits_NC, metrics)
+        values = self._measured(logits_NC, wanted.metrics)
         return {**values, "loss": float(loss_N.numpy().mean(dtype=np.float64))}
 
     def _measured(self, logits_NC: np.ndarray, metrics: Sequence[str]) -> dict[str, float]:

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from attar.data.packing import TokenBlocks, token_blocks
 from attar.data.tables import Split
@@ -22,13 +21,11 @@ from attar.data.tokenize import Encoded
 from attar.losses.targets import UNLABELLED, Counts, Targets
 from attar.numerics.metrics import LARGEST_EXPONENT
 from attar.scoring.in_memory import row_nats
-from attar.scoring.rows import AfterBatch, longest_first, score_batches
-from attar.training.objectives.examples import Examples
+from attar.scoring.rows import longest_first, score_batches
+from attar.training.objectives.examples import Examples, Validation
 
 
-def nats_of_rows(
-    model: PreTrainedModel, examples: Examples, batch_size: int, after_batch: AfterBatch
-) -> np.ndarray:
+def nats_of_rows(wanted: Validation, examples: Examples) -> np.ndarray:
     """Σ −log p over the labelled tokens of each row, in nats, float64 (N,).
 
     Raises:
@@ -36,22 +33,15 @@ def nats_of_rows(
     """
 
     def of_rows(rows: np.ndarray) -> np.ndarray:
-        inputs, targets = examples.batch(rows, model.device)
-        return row_nats(model, inputs, targets.labels, targets.predicted)
+        inputs, targets = examples.batch(rows, wanted.model.device)
+        return row_nats(wanted.model, inputs, targets.labels, targets.predicted)
 
-    batches = longest_first(examples.lengths, batch_size)
-    return score_batches(of_rows, batches, "the model", after_batch)
+    batches = longest_first(examples.lengths, wanted.batch_size)
+    return score_batches(of_rows, batches, "the model", wanted.after_batch)
 
 
 def validate_running_text(
-    model: PreTrainedModel,
-    examples: Examples,
-    metrics: Sequence[str],
-    batch_size: int,
-    after_batch: AfterBatch,
-    *,
-    tokens: int,
-    num_bytes: int,
+    wanted: Validation, examples: Examples, *, tokens: int, num_bytes: int
 ) -> dict[str, float]:
     """The requested ones of nll, perplexity and bits_per_byte; and "loss", which is the nll.
 
@@ -63,10 +53,10 @@ def validate_running_text(
     Raises:
         NonFiniteError: a prediction is NaN or infinite.
     """
-    nats_N = nats_of_rows(model, examples, batch_size, after_batch)
+    nats_N = nats_of_rows(wanted, examples)
     predicted = tokens - len(examples)
     found = language_metrics(float(nats_N.sum()), predicted, num_bytes * predicted / tokens)
-    return {name: found[name] for name in metrics} | {"loss": found["nll"]}
+    return {name: found[name] for name in wanted.metrics} | {"loss": found["nll"]}
 
 
 def language_metrics(nats: float, tokens: int, num_bytes: float | None = None) -> dict[str, float]:
@@ -123,15 +113,10 @@ class Documents:
         labels[:, :-1] = torch.where(mask[:, 1:] > 0, ids[:, 1:], UNLABELLED)
         return inputs, Targets(labels, {"decoder": mask})
 
-    def validate(
-        self,
-        model: PreTrainedModel,
-        metrics: Sequence[str],
-        batch_size: int,
-        after_batch: AfterBatch,
-    ) -> dict[str, float]:
+    def validate(self, wanted: Validation) -> dict[str, float]:
         return validate_running_text(
-            *(model, self, metrics, batch_size, after_batch),
+            wanted,
+            self,
             tokens=int(self.lengths.sum()),
             num_bytes=self.blocks.num_bytes,
         )

@@ -15,16 +15,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from attar.data.tables import Marks, Split
 from attar.data.tokenize import Encoded
 from attar.data.windows import NOWHERE, WindowEncoder, Windows
 from attar.losses.targets import Counts, Targets
 from attar.models.load import LoadedModel
-from attar.scoring.in_memory import head_logits
 from attar.scoring.quoting import QuotedRows, agreement, golds_of, threshold_of
-from attar.scoring.rows import AfterBatch, longest_first, score_tokens
+from attar.scoring.rows import score_tokens
+from attar.training.objectives.examples import Validation
 
 THRESHOLD = "no_answer_threshold"
 """Key of the threshold that is chosen on validation and stored in the model's task."""
@@ -77,25 +76,15 @@ class QuotedTexts:
         labels = torch.from_numpy(self.labels[rows]).to(device)
         return inputs, Targets(labels, dict.fromkeys(self.stacks, inputs["attention_mask"]))
 
-    def validate(
-        self,
-        model: PreTrainedModel,
-        metrics: Sequence[str],
-        batch_size: int,
-        after_batch: AfterBatch,
-    ) -> dict[str, float]:
+    def validate(self, wanted: Validation) -> dict[str, float]:
         """Metrics by name; "loss", the mean over windows of both predictions; and, if some rows
         have no answer, the best threshold for them, which the metrics use.
-
-        Raises:
-            NonFiniteError: a prediction is NaN or infinite.
         """
-        encoded, batches = self.rows.windows.encoded, longest_first(self.lengths, batch_size)
-        logits = score_tokens(head_logits(model), encoded, batches, "the model", after_batch)
+        logits = wanted.logits(self.rows.windows.encoded, score_tokens)
         quotes = self.rows.quotes(logits)
         threshold = threshold_of(self.rows, quotes, self.golds)
         found = agreement(self.rows.answers(quotes, threshold), self.golds)
-        values = {name: float(found[name].mean()) for name in metrics}
+        values = {name: float(found[name].mean()) for name in wanted.metrics}
         chosen = {} if threshold is None else {THRESHOLD: threshold}
         return {**values, **chosen, "loss": self._loss(logits)}
 

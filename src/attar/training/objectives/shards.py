@@ -16,14 +16,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from attar.data.corpus.view import CorpusView
 from attar.errors import ModelError, UsageError
 from attar.losses.targets import UNLABELLED, Counts, Targets
-from attar.scoring.rows import AfterBatch
 from attar.special_tokens import open_tokenizer, tokenizer_digest
-from attar.training.objectives.examples import Streamed
+from attar.training.objectives.examples import Streamed, Validation
 from attar.training.objectives.next_tokens import validate_running_text
 
 
@@ -108,15 +106,10 @@ class Shards(Streamed):
         masks = {"decoder": tensors["attention_mask"]}
         return tensors, Targets(torch.from_numpy(labels).to(device), masks)
 
-    def validate(
-        self,
-        model: PreTrainedModel,
-        metrics: Sequence[str],
-        batch_size: int,
-        after_batch: AfterBatch,
-    ) -> dict[str, float]:
+    def validate(self, wanted: Validation) -> dict[str, float]:
         return validate_running_text(
-            *(model, self, metrics, batch_size, after_batch),
+            wanted,
+            self,
             tokens=self.view.tokens,
             num_bytes=sum(len(text.encode()) for text in self.view.all_texts()),
         )

@@ -21,17 +21,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from attar.data.corpus.spans import Corruption
 from attar.data.corpus.stream import BlockRows, Rows, StreamRows
 from attar.data.packing import END, token_blocks
 from attar.data.tables import Split
 from attar.losses.targets import UNLABELLED, Counts, Targets
-from attar.scoring.rows import AfterBatch
 from attar.tasks.denoising import PUBLISHED, mean_lengths
 from attar.tasks.task import Task
-from attar.training.objectives.examples import Streamed, TokenIds
+from attar.training.objectives.examples import Streamed, TokenIds, Validation
 from attar.training.objectives.next_tokens import language_metrics, nats_of_rows
 from attar.training.objectives.shards import require_tokenizer
 
@@ -62,21 +60,11 @@ class Hidden(Streamed):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def validate(
-        self,
-        model: PreTrainedModel,
-        metrics: Sequence[str],
-        batch_size: int,
-        after_batch: AfterBatch,
-    ) -> dict[str, float]:
-        """nll and perplexity of the hidden tokens; and "loss", which is the nll.
-
-        Raises:
-            NonFiniteError: a prediction is NaN or infinite.
-        """
-        nats = float(nats_of_rows(model, self, batch_size, after_batch).sum())
+    def validate(self, wanted: Validation) -> dict[str, float]:
+        """nll and perplexity of the hidden tokens; and "loss", which is the nll."""
+        nats = float(nats_of_rows(wanted, self).sum())
         found = language_metrics(nats, self.counts(np.arange(len(self)))["labelled"])
-        return {name: found[name] for name in metrics} | {"loss": found["nll"]}
+        return {name: found[name] for name in wanted.metrics} | {"loss": found["nll"]}
 
     def _raw(self, place: int) -> int:
         """Number of tokens of a row's text."""

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from attar.data.tables import Split
 from attar.data.tokenize import Encoded
@@ -20,10 +19,10 @@ from attar.data.windows import WindowEncoder
 from attar.losses.predictions import cross_entropy
 from attar.losses.targets import UNLABELLED, Counts, Targets
 from attar.numerics.metrics import on_all_rows
-from attar.scoring.in_memory import head_logits
-from attar.scoring.rows import AfterBatch, longest_first, score_tokens
+from attar.scoring.rows import score_tokens
 from attar.scoring.tagging import TaggedRows, right_and_made
 from attar.tasks.tagging import Mark, tags_of_marks
+from attar.training.objectives.examples import Validation
 
 
 @dataclass(frozen=True)
@@ -88,24 +87,13 @@ class TaggedTexts:
             labels[row, :length] = self.labels[begin : begin + length]
         return labels
 
-    def validate(
-        self,
-        model: PreTrainedModel,
-        metrics: Sequence[str],
-        batch_size: int,
-        after_batch: AfterBatch,
-    ) -> dict[str, float]:
-        """Metrics by name, and "loss": the mean over all words.
-
-        Raises:
-            NonFiniteError: a prediction is NaN or infinite.
-        """
-        encoded, batches = self.rows.windows.encoded, longest_first(self.lengths, batch_size)
-        logits = score_tokens(head_logits(model), encoded, batches, "the model", after_batch)
+    def validate(self, wanted: Validation) -> dict[str, float]:
+        """Metrics by name, and "loss": the mean over all words."""
+        logits = wanted.logits(self.rows.windows.encoded, score_tokens)
         is_word = self.labels != UNLABELLED
         loss = cross_entropy(
             torch.from_numpy(logits[is_word]), torch.from_numpy(self.labels[is_word])
         )
         found, marked = right_and_made(self.rows.marks(logits, self.names), self.marked)
-        values = {name: on_all_rows(name, found, marked) for name in metrics}
+        values = {name: on_all_rows(name, found, marked) for name in wanted.metrics}
         return {**values, "loss": float(loss.numpy().mean(dtype=np.float64))}

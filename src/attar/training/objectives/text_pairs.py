@@ -14,7 +14,6 @@ from itertools import pairwise
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from attar.data.tables import Split
 from attar.data.tokenize import Encoded, TextEncoder
@@ -22,8 +21,9 @@ from attar.errors import DataError
 from attar.losses.targets import UNLABELLED, Counts, Targets
 from attar.numerics.metrics import METRICS, predicted_classes
 from attar.scoring.label_words import Candidates, label_word_scores
-from attar.scoring.rows import AfterBatch, longest_first, score_rows
+from attar.scoring.rows import longest_first, score_rows
 from attar.tasks.task import Task
+from attar.training.objectives.examples import Validation
 from attar.training.objectives.next_tokens import language_metrics, nats_of_rows
 
 
@@ -132,32 +132,23 @@ class TextPairs:
         }
         return inputs, Targets(labels, masks)
 
-    def validate(
-        self,
-        model: PreTrainedModel,
-        metrics: Sequence[str],
-        batch_size: int,
-        after_batch: AfterBatch,
-    ) -> dict[str, float]:
+    def validate(self, wanted: Validation) -> dict[str, float]:
         """The requested ones of nll and perplexity of the targets and, for classes, the data's
         metrics; and "loss", which is the nll.
-
-        Raises:
-            NonFiniteError: a prediction is NaN or infinite.
         """
         every = np.arange(len(self))
         if self.classes is None:
-            nats = float(nats_of_rows(model, self, batch_size, after_batch).sum())
+            nats = float(nats_of_rows(wanted, self).sum())
             found = language_metrics(nats, self.counts(every)["labelled"])
         else:
-            batches = longest_first(self.lengths, batch_size)
-            scorer = label_word_scores(model, self.classes.candidates)
-            scores_NC = score_rows(scorer, self.source, batches, "the model", after_batch)
+            batches = longest_first(self.lengths, wanted.batch_size)
+            scorer = label_word_scores(wanted.model, self.classes.candidates)
+            scores_NC = score_rows(scorer, self.source, batches, "the model", wanted.after_batch)
             nats_NC = -scores_NC.astype(np.float64)
             labels = self.classes.labels
             gold = float(nats_NC[every, labels].sum())
             found = language_metrics(gold, self.counts(every)["labelled"])
             answers = predicted_classes(-nats_NC, "the model")
-            asked = [name for name in metrics if name not in found]
+            asked = [name for name in wanted.metrics if name not in found]
             found |= {name: self.classes.score(name, answers) for name in asked}
-        return {name: found[name] for name in metrics} | {"loss": found["nll"]}
+        return {name: found[name] for name in wanted.metrics} | {"loss": found["nll"]}
