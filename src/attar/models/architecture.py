@@ -230,10 +230,8 @@ def _reads_forwards(config: ModelConfig) -> bool:
 
 
 def require_causal(config: ModelConfig, where: str) -> None:
-    """Raise for a model that attends to later tokens, and so cannot predict the next one.
-
-    Raises:
-        ModelError: it is not a decoder-only model.
+    """Raise ModelError for a model that attends to later tokens, and so cannot predict the next
+    one.
     """
     rows = {name: row.stacks for name, row in FAMILIES.items()}
     causal = [name for name, stacks in rows.items() if len(stacks) == 1 and stacks[0].is_causal]

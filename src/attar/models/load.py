@@ -255,13 +255,11 @@ def _read_tensors(files: ModelFiles) -> dict[str, Tensor]:
 def check_length(
     config: PreTrainedConfig, max_length: int | None, who: str, *, made_for: bool = False
 ) -> None:
-    """Raise if texts are longer than a learned table of positions, on which the model would fail.
+    """Raise ModelError if texts are longer than a learned table of positions, on which the model
+    would fail.
 
     Args:
         made_for: without such a table, raise if texts are longer than those the model was made for.
-
-    Raises:
-        ModelError: states both lengths.
     """
     longest = max_tokens_of(config)
     if longest is None and made_for:

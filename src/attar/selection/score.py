@@ -236,11 +236,7 @@ def _reason(chunk: NDArray[np.int64], vocabulary: int) -> str:
 
 
 def _require_few(faults: Sequence[SetAside], chunks: int, config: ScoreStep, step: str) -> None:
-    """Raise if too many chunks have no score.
-
-    Raises:
-        NonFiniteError, ModelError: more chunks have no score than `max_set_aside` allows.
-    """
+    """Raise NonFiniteError or ModelError if too many chunks have no score."""
     if len(faults) <= config.max_set_aside * chunks:
         return
     counts = Counter(fault.reason for fault in faults)

@@ -112,10 +112,8 @@ def embeddings_of(model: PreTrainedModel) -> int:
 
 
 def require_fit(model: PreTrainedModel, folder: Path, corpus: Corpus, step: str) -> None:
-    """Raise if a model has another tokenizer than the corpus, or cannot read whole chunks.
-
-    Raises:
-        ModelError: another tokenizer, or too few positions.
+    """Raise ModelError if a model has another tokenizer than the corpus, or cannot read whole
+    chunks.
     """
     if tokenizer_digest(open_tokenizer(folder)) != corpus.about["tokenizer"]:
         raise ModelError(

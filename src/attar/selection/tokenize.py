@@ -158,11 +158,7 @@ class _Stream:
         return f" ({', '.join(names[:MAX_FILES_SAID])}{more})"
 
     def finish(self) -> None:
-        """Raise if too many rows are unusable, or a part is empty.
-
-        Raises:
-            DataError: states the counts.
-        """
+        """Raise DataError if too many rows are unusable, or a part is empty."""
         config = self._config
         limit = self._context.data[config.data].max_set_aside
         check_set_aside(config.data, "train", self._rows, self.rejected, limit)
@@ -187,11 +183,7 @@ def part_of(texts: tuple[str, ...], reserve: float) -> str:
 
 
 def require_parts(config: TokenizeStep, documents: int, reserved: int, step: str) -> None:
-    """Raise if a corpus has no documents, or all of them in one of its two parts.
-
-    Raises:
-        DataError: states the counts.
-    """
+    """Raise DataError if a corpus has no documents, or all of them in one of its two parts."""
     advice = "read more documents (max_documents, share), or change reserve"
     if documents == 0:
         raise DataError(

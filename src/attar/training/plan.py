@@ -327,14 +327,11 @@ def planned_teacher(word: str, context: PlanContext) -> PlannedTeacher:
 def require_pair(
     name: str, config: TrainStep, texts: PlannedTexts, student: ModelPlan, teacher: PlannedTeacher
 ) -> None:
-    """Raise if the step would reject this student and teacher.
+    """Raise ModelError if the step would reject this student and teacher.
 
     Args:
         name: of the step.
         texts: the recipe's data.
-
-    Raises:
-        ModelError: the step's own message, prefixed with its name.
     """
     if not needs_of(config.effective_losses).teacher:
         return  # the step warns that no loss uses the teacher, and ignores it

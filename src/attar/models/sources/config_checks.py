@@ -68,11 +68,7 @@ SIZE_FIELDS = (
 
 
 def refuse_code_fields(settings: Mapping[str, Any], where: str | Path) -> None:
-    """Raise if a setting would make a library fetch or run code.
-
-    Raises:
-        ModelError: names the field and its value.
-    """
+    """Raise ModelError if a setting would make a library fetch or run code."""
     for name, value in named_values(settings):
         reason = CODE_FIELDS.get(name)
         harmless = reason is KERNEL and value in BUILT_IN
@@ -82,14 +78,11 @@ def refuse_code_fields(settings: Mapping[str, Any], where: str | Path) -> None:
 
 
 def check_sizes(config: Mapping[str, Any], where: str | Path, *, is_known: bool = True) -> None:
-    """Raise if a size is implausible, before anything is built with it.
+    """Raise ModelError if a size is implausible, before anything is built with it.
 
     Args:
         is_known: whether the family has a row; for others, every field that looks like a count of
             parts is checked.
-
-    Raises:
-        ModelError: names the field, its value and the limit.
     """
     limits = (
         dict.fromkeys(BLOCK_FIELDS, MAX_BLOCKS)

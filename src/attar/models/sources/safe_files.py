@@ -184,11 +184,8 @@ def _indexed_files(index: Path) -> tuple[Path, ...]:
 
 
 def check_header(file: Path) -> None:
-    """Raise if the header of a safetensors file is damaged or does not match the file's size.
-
-    Raises:
-        ArtifactError: a disguised pickle, truncated, or not a safetensors file; states the expected
-            and actual sizes.
+    """Raise ArtifactError if the header of a safetensors file is damaged or does not match the
+    file's size.
     """
     with open_file(file) as stream:
         size = os.fstat(stream.fileno()).st_size

@@ -75,7 +75,7 @@ class EmbeddedTexts:
         )
 
     def validate(self, wanted: Validation) -> dict[str, float]:
-        """Metrics by name, and "loss": the mean over the rows of 1 − cosine of their two vectors."""
+        """Metrics by name, and "loss": the mean over the rows of 1 − cosine of the two vectors."""
         vectors = wanted.logits(self.encoded, texts_per_row=2)
         found = {
             name: METRICS[name](values, labels) if name in METRICS else float(values.mean())

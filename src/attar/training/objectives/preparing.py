@@ -374,11 +374,7 @@ def _embedding(
 
 
 def require_embeddings(model: PreTrainedModel, largest_id: int, who: str) -> None:
-    """Raise if token ids exceed the model's embedding table.
-
-    Raises:
-        ModelError: states the largest id and the number of embeddings.
-    """
+    """Raise ModelError if token ids exceed the model's embedding table."""
     embeddings = model.get_input_embeddings()
     if not isinstance(embeddings, nn.Embedding):
         return

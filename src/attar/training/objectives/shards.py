@@ -127,15 +127,12 @@ def require_tokenizer(view: CorpusView, model_folder: Path, max_length: int) -> 
 
 
 def require_same(name: str, digest: str, model_folder: Path, max_length: int) -> None:
-    """Raise if the chunks were made with another tokenizer than the model's.
+    """Raise ModelError if the chunks were made with another tokenizer than the model's.
 
     Args:
         name: of the corpus or the selection in the recipe.
         digest: of its tokenizer.
         max_length: number of tokens the model reads, for the message.
-
-    Raises:
-        ModelError: the model has another tokenizer.
     """
     if tokenizer_digest(open_tokenizer(model_folder)) != digest:
         raise ModelError(
@@ -146,14 +143,11 @@ def require_same(name: str, digest: str, model_folder: Path, max_length: int) ->
 
 
 def require_length(name: str, longest: int, max_length: int) -> None:
-    """Raise if chunks are longer than the model's `max_length`.
+    """Raise UsageError if chunks are longer than the model's `max_length`.
 
     Args:
         name: of the corpus or the selection in the recipe.
         longest: number of input tokens of its longest chunk.
-
-    Raises:
-        UsageError: chunks are longer than `max_length`.
     """
     if longest > max_length:
         raise UsageError(

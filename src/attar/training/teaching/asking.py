@@ -46,10 +46,8 @@ class Part:
 
 
 def require_disk(header: CacheHeader, context: StepContext) -> None:
-    """Raise if there is not enough disk space; files of an earlier attempt count as free space.
-
-    Raises:
-        ResourceError: states both numbers and the size of each kind of output.
+    """Raise ResourceError if there is not enough disk space; files of an earlier attempt count as
+    free space.
     """
     specs = header.all_specs
     with disk_errors_explained(context.scratch):

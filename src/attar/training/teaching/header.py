@@ -61,13 +61,10 @@ class Content:
         return " and ".join(parts)
 
     def require(self, loss: TotalLoss, cache: str) -> None:
-        """Raise if a loss needs outputs that are not stored.
+        """Raise ModelError if a loss needs outputs that are not stored.
 
         Args:
             cache: name of the cache, for the message.
-
-        Raises:
-            ModelError: states what is missing, and the settings that store it.
         """
         wanted, needs = loss.taught_states, loss.needs
         missing = [
@@ -97,10 +94,8 @@ class Content:
                 )
 
     def require_columns(self, own: int | None, stored: int | None, cache: str) -> None:
-        """Raise if the student's vocabulary is smaller than that of the stored distributions.
-
-        Raises:
-            ModelError: states both sizes.
+        """Raise ModelError if the student's vocabulary is smaller than that of the stored
+        distributions.
         """
         if self.sparse is not None and own != stored:
             raise ModelError(

@@ -90,17 +90,14 @@ def load_live(folder: Path, task: Task, *, needs: Needs, seed: int) -> LiveTeach
 
 
 def require_decoder_texts(model: PreTrainedModel, teacher: str, *, student_writes: bool) -> None:
-    """Raise for a T5 whose decoder would have no input. With a classification head, T5's decoder
-    reads the text too, as BART's always does; with a language head, or none, it needs a target
-    text, which rows with a class do not have.
+    """Raise ModelError for a T5 whose decoder would have no input. With a classification head, T5's
+    decoder reads the text too, as BART's always does; with a language head, or none, it needs a
+    target text, which rows with a class do not have.
 
     Args:
         model: the teacher; a model on the meta device is enough.
         teacher: its name, for the message.
         student_writes: whether the student has a language head, so that its rows have target texts.
-
-    Raises:
-        ModelError: the teacher is such a T5.
     """
     classifies = type(model).__name__.endswith("ForSequenceClassification")
     if model.config.model_type == "t5" and not classifies and not student_writes:
@@ -112,10 +109,8 @@ def require_decoder_texts(model: PreTrainedModel, teacher: str, *, student_write
 
 
 def require_answer(folder: Path, needs: Needs) -> None:
-    """Raise if the teacher has no head, but a loss needs its predictions or their sensitivity.
-
-    Raises:
-        ModelError: the model has no head.
+    """Raise ModelError if the teacher has no head, but a loss needs its predictions or their
+    sensitivity.
     """
     if says_its_task(folder):
         return

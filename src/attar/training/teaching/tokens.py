@@ -26,12 +26,7 @@ SECTIONS = ("normalizer", "pre_tokenizer", "post_processor")
 
 
 def require_same_tokens(student_folder: Path, teacher_folder: Path) -> None:
-    """Raise if two models would tokenize the same text differently.
-
-    Raises:
-        ModelError: states the differences: tokens of one side only, other ids, other text
-            pipelines.
-    """
+    """Raise ModelError if two models would tokenize the same text differently."""
     student, teacher = (_content(f) for f in (student_folder, teacher_folder))
     differences = _vocabulary_differences(_vocabulary(student), _vocabulary(teacher))
     differences += [

@@ -21,14 +21,11 @@ REMEDIES = 'lower learning_rate, lower max_grad_norm, set precision = "fp32", or
 
 
 def require_finite_loss(examples: Tensor, rows: Sequence[int], step: int) -> None:
-    """Raise if a loss is NaN or infinite.
+    """Raise NonFiniteError if a loss is NaN or infinite.
 
     Args:
         examples: each example's share of the loss, shape (B,).
         rows: their row numbers in the train split.
-
-    Raises:
-        NonFiniteError: names the step and the rows with such a loss.
     """
     if bool(examples.isfinite().all()):
         return
@@ -42,14 +39,11 @@ def require_finite_loss(examples: Tensor, rows: Sequence[int], step: int) -> Non
 
 
 def require_finite_gradient(norm: Tensor, model: nn.Module, rows: Sequence[int], step: int) -> None:
-    """Raise if the norm of the gradient is NaN or infinite.
+    """Raise NonFiniteError if the norm of the gradient is NaN or infinite.
 
     Args:
         norm: over all gradients together.
         rows: the batch's row numbers in the train split.
-
-    Raises:
-        NonFiniteError: names the step, the affected tensors and the batch's rows.
     """
     if bool(norm.isfinite()):
         return
