@@ -17,9 +17,8 @@ from attar.errors import NonFiniteError, StoppedError
 from attar.models.load import load_model
 from attar.numerics.vendi import second_moments, vendi_score
 from attar.scoring.config import Diversity
-from attar.selection import diversity
 from attar.selection.config import SelectStep
-from attar.selection.select import select
+from attar.selection.select import _samples, select
 from attar.step import MadeRows
 
 SETTINGS = Diversity(model="model", chunks=50, max_length=24)
@@ -41,7 +40,7 @@ def test_a_select_step_compares_samples_of_one_size(folder: Path, made: MadeRows
     # counted anew, from kept chunks alone, one text at a time
     view = CorpusView(Corpus.open(made.folder), "scored")
     is_kept = np.isin(view.rows(np.arange(len(view))), kept_rows(folder / "one"))
-    sample = diversity._samples(SETTINGS.chunks, is_kept, 3)["kept"]
+    sample = _samples(SETTINGS.chunks, is_kept, 3)["kept"]
     assert is_kept[sample].all()
     embeddings = _one_by_one(folder / "model", view.texts(np.sort(sample)))
     expected = vendi_score(second_moments(embeddings))
@@ -62,9 +61,9 @@ def _one_by_one(folder: Path, texts: list[str]) -> np.ndarray:
 
 
 def test_samples_of_all_and_at_random_share_nothing_where_there_are_enough() -> None:
-    samples = diversity._samples(50, np.arange(200) % 2 == 0, seed=0)
+    samples = _samples(50, np.arange(200) % 2 == 0, seed=0)
     assert len(set(samples["all"]) & set(samples["random"])) == 0
-    few = diversity._samples(50, np.arange(200) < 20, seed=0)
+    few = _samples(50, np.arange(200) < 20, seed=0)
     assert [len(few[name]) for name in ("all", "kept", "random")] == [50, 20, 20]
 
 
