@@ -10,10 +10,11 @@ from transformers import PreTrainedModel
 
 from attar.analysis.config import (
     AnalyzeSettings,
+    DisablingStep,
     HistogramsStep,
+    JudgedStudy,
     LeaveOneKindStep,
     TextStudy,
-    ValidationRows,
 )
 from attar.analysis.studies.leave_one_kind import num_judgements
 from attar.planning import OPEN_SECONDS, RUNTIME_MIB, PlanContext
@@ -39,7 +40,7 @@ def plan_analyze(config: AnalyzeSettings, context: PlanContext) -> StepPlan:
         batch = wanted.batch_size or BATCH_SIZE
         text_mib = model.activation_mib(tokens)
     if judged:
-        assert isinstance(config, ValidationRows), f"{config} names no rows that judge"
+        assert isinstance(config, JudgedStudy | DisablingStep), f"{config} names no rows that judge"
         rows, tokens = texts.count(config.data, "validation", model)
         flops += judged * min(rows, config.num_rows) * model.cost.flops(1, tokens)
     return StepPlan(
