@@ -177,7 +177,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(
 @pytest.mark.slow
 def test_a_killed_run_goes_on_bit_for_bit(place: Path, tmp_path: Path) -> None:
     killed = prepare(tmp_path / "killed")
-    process = forked.start(qat_runs.__file__, killed, "epochs=12")
+    process = forked.start(qat_runs.__file__, killed, "epochs=6")
     deadline = time.monotonic() + 120
     while not list((killed / "scratch").glob("checkpoint-*")) and process.poll() is None:
         assert time.monotonic() < deadline, "no checkpoint appeared"
@@ -185,8 +185,8 @@ def test_a_killed_run_goes_on_bit_for_bit(place: Path, tmp_path: Path) -> None:
     time.sleep(random.Random().uniform(0, 0.05))  # really random: any moment must do
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait(120) == -signal.SIGKILL, "the run ended before it could be killed"
-    run_qat(killed, epochs=12)
-    run_qat(place, epochs=12)
+    run_qat(killed, epochs=6)
+    run_qat(place, epochs=6)
     assert result_of(killed) == result_of(place)
 
 
