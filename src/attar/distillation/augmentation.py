@@ -97,7 +97,10 @@ class Augmenter:
         read = dict(zip(distinct, self._read(distinct), strict=True))
         choices = [
             [
-                self._choose(first_row + i, which, len(read[text].words))
+                choose(
+                    *(self._seed, first_row + i, which, self._copies, len(read[text].words)),
+                    *(self._probability, self._top),
+                )
                 for which, text in enumerate(texts)
             ]
             for i, texts in enumerate(rows)
@@ -119,9 +122,6 @@ class Augmenter:
             questions=questions,
             forwards=self._lm.num_forwards - before,
         )
-
-    def _choose(self, row: int, which: int, words: int) -> Choice:
-        return choose(self._seed, row, which, self._copies, words, self._probability, self._top)
 
     def _candidates(
         self,

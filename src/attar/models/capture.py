@@ -32,6 +32,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from attar.errors import ModelError
 from attar.models.structure.anatomy import anatomy_of
 from attar.models.structure.blocks import Stack
+from attar.models.structure.ports import configs_of
 
 Qkv = tuple[Tensor, Tensor, Tensor]
 """Queries, keys and values of one attention, with concatenated heads: (B, T, H·K) each. Keys and
@@ -150,18 +151,16 @@ def _filler(kept: dict[str, list[Any]], stack: str, is_first: bool) -> Callable[
 @contextmanager
 def _recording_attention(model: PreTrainedModel) -> Iterator[None]:
     """Route every attention of the model through the recording version of its function."""
-    configs: dict[int, Any] = {
-        id(module.config): module.config for module in model.modules() if hasattr(module, "config")
-    }
-    kinds = {key: config._attn_implementation for key, config in configs.items()}
-    twins = {kind: _recording_twin(str(kind)) for kind in set(kinds.values())}
+    configs = configs_of(model)
+    kinds = [config._attn_implementation for config in configs]
+    twins = {kind: _recording_twin(str(kind)) for kind in set(kinds)}
     try:
-        for key, config in configs.items():
-            config._attn_implementation = twins[kinds[key]]
+        for config, kind in zip(configs, kinds, strict=True):
+            config._attn_implementation = twins[kind]
         yield
     finally:
-        for key, config in configs.items():
-            config._attn_implementation = kinds[key]
+        for config, kind in zip(configs, kinds, strict=True):
+            config._attn_implementation = kind
 
 
 def _record(

@@ -23,6 +23,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
+from attar.models.structure.chains import named_like
 from attar.tasks.embedding import Embedding
 
 
@@ -99,6 +100,4 @@ def embedder_class(stock: type[PreTrainedModel], embedding: Embedding) -> type[P
                 attentions=raw.attentions,
             )
 
-    Embedder.__name__, Embedder.__qualname__ = stock.__name__, stock.__qualname__
-    Embedder.__module__ = stock.__module__  # for transformers' lookup of attention code
-    return Embedder
+    return named_like(stock, Embedder)

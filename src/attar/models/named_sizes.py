@@ -182,9 +182,6 @@ class SizedFamily(Generic[Size]):
     sizes: Mapping[str, Size]
     fields: Callable[[Size], dict[str, Any]]
 
-    def config_of(self, size: str) -> dict[str, Any]:
-        return self.fields(self.sizes[size])
-
 
 FAMILIES_OF_SIZES: Mapping[str, SizedFamily[Any]] = {
     "llama": SizedFamily(DECODER_SIZES, _gated),
@@ -199,4 +196,5 @@ FAMILIES_OF_SIZES: Mapping[str, SizedFamily[Any]] = {
 
 def config_of_size(size: str, family: str) -> dict[str, Any]:
     """The config of a named size, without the vocabulary."""
-    return {"model_type": family, **FAMILIES_OF_SIZES[family].config_of(size)}
+    row = FAMILIES_OF_SIZES[family]
+    return {"model_type": family, **row.fields(row.sizes[size])}

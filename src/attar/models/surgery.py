@@ -23,6 +23,7 @@ from attar.models.narrowing.narrow import narrowed
 from attar.models.simpler_ffn import with_simpler_ffn
 from attar.models.structure.anatomy import anatomy_of, with_blocks
 from attar.models.structure.blocks import Stack
+from attar.models.structure.ports import configs_of
 from attar.models.structure.rows import not_kept
 
 OF_BLOCKS = ("keep_blocks", "hidden_size", "intermediate_size", "num_attention_heads", "ffn")
@@ -134,12 +135,7 @@ def _shorten_(smaller: PreTrainedModel, stack: Stack, blocks: Sequence[int]) -> 
 
 def _recount_(smaller: PreTrainedModel, stacks: Sequence[Stack], blocks: Sequence[int]) -> None:
     """Set the new number of blocks in every config of the model (T5's stacks have their own)."""
-    configs: dict[int, Any] = {
-        id(module.config): module.config
-        for module in smaller.modules()
-        if hasattr(module, "config")
-    }
-    for config in configs.values():
+    for config in configs_of(smaller):
         for field in {stack.row.num_blocks for stack in stacks}:
             if hasattr(config, field):
                 setattr(config, field, len(blocks))

@@ -177,7 +177,7 @@ def proxy(config: ProxyStep, context: StepContext) -> ProxyMetrics:
         "train_seconds": round(place.seconds, 3),
         "sample_tokens": int(sample.tokens.sum()),
         "flops": {
-            **{name: _flops_of(folders[name]) for name in folders},
+            **{name: read_result(folder).metrics["flops"] for name, folder in folders.items()},
             "training": _training_flops(job, judging, model.body, place),
         },
     }
@@ -247,10 +247,6 @@ def _correlations(
     drawn = bootstrap("spearman", predictions, scores, seed=seed)
     interval = bootstrap_interval(drawn["trained"])
     return {**asdict(interval), "untrained": drawn["untrained"].value}
-
-
-def _flops_of(scores: Any) -> int:
-    return int(read_result(scores).metrics["flops"])
 
 
 def _training_flops(job: Job, judging: ScoredChunks, body: PreTrainedModel, place: Place) -> int:

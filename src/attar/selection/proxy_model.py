@@ -119,7 +119,7 @@ class ProxyScorer:
         self._proxy = proxy.eval()
         self.model = proxy.body
         table: Any = self.model.get_input_embeddings()
-        self.vocabulary = int(table.weight.shape[0])
+        self.vocabulary = table.num_embeddings
 
     @torch.inference_mode()
     def __call__(self, chunks: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:

@@ -84,7 +84,8 @@ class LanguageScorer:
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model.eval()
         columns = int(model.config.get_text_config().vocab_size)
-        self.vocabulary = min(columns, embeddings_of(model))
+        table: Any = model.get_input_embeddings()
+        self.vocabulary = min(columns, table.num_embeddings)
 
     @torch.inference_mode()
     def __call__(self, chunks: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
@@ -103,12 +104,6 @@ class LanguageScorer:
 
     def summary(self, total: float, chunks: int, tokens: int) -> dict[str, float | None]:
         return {"nll": -total / tokens if tokens else None}
-
-
-def embeddings_of(model: PreTrainedModel) -> int:
-    """Number of token ids that a model has embeddings for."""
-    table: Any = model.get_input_embeddings()
-    return int(table.weight.shape[0])
 
 
 def require_fit(model: PreTrainedModel, folder: Path, corpus: Corpus, step: str) -> None:

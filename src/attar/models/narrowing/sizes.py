@@ -30,10 +30,6 @@ class Sizes:
     stacks: dict[str, StackSizes]
 
 
-def sizes_of(parts: Parts) -> Sizes:
-    return Sizes(parts.hidden_size, {stack.name: _sizes(stack) for stack in parts.anatomy.stacks})
-
-
 def _sizes(stack: Stack) -> StackSizes:
     block = stack.blocks[0]
     attention = block.attention
@@ -49,17 +45,17 @@ def wanted_sizes(parts: Parts, reference: ChangedModel) -> Sizes:
         ModelError: larger than the model's, or a combination that the family's config cannot
             represent.
     """
-    has = sizes_of(parts)
-    hidden = _at_most("hidden_size", reference.hidden_size, has.hidden, "the model")
+    has = parts.hidden_size
+    hidden = _at_most("hidden_size", reference.hidden_size, has, "the model")
     is_scaled = parts.family.scales_embeddings(parts.model.config)
-    if is_scaled and hidden != has.hidden and parts.anatomy.stacks[-1].final_norm is None:
+    if is_scaled and hidden != has and parts.anatomy.stacks[-1].final_norm is None:
         raise ModelError(
-            f"hidden_size {hidden}: this model multiplies its embeddings by √{has.hidden}, which "
+            f"hidden_size {hidden}: this model multiplies its embeddings by √{has}, which "
             "changes with the width; narrow only intermediate_size"
         )
     stacks: dict[str, StackSizes] = {}
     for stack in parts.anatomy.stacks:
-        own, where = has.stacks[stack.name], f"the {stack.name}"
+        own, where = _sizes(stack), f"the {stack.name}"
         heads = _at_most("num_attention_heads", reference.num_attention_heads, own.heads, where)
         stacks[stack.name] = StackSizes(
             _at_most("intermediate_size", reference.intermediate_size, own.intermediate, where),

@@ -90,6 +90,17 @@ def write_tensors(
         (folder / WEIGHTS_FILE).write_bytes(content)
 
 
+def grid_of(weight: WeightQParams, scales: Tensor) -> QParams:
+    """The grid of each row of a weight, from its scales (O,)."""
+    zero_points = torch.zeros_like(scales, dtype=torch.int32)
+    return QParams(scales, zero_points, weight.quant_min, weight.quant_max)
+
+
+def on_grid(weight: WeightQParams, integers: Tensor, scales: Tensor) -> Tensor:
+    """The dequantized values (O, I) of a weight."""
+    return dequantize(integers, grid_of(weight, scales), weight.axis)
+
+
 def read_tensors(folder: Path, qparams: ModelQParams) -> dict[str, Tensor]:
     """Every tensor of the model as float32: dequantized integers and float tensors, including tied
     names.
@@ -101,10 +112,7 @@ def read_tensors(folder: Path, qparams: ModelQParams) -> dict[str, Tensor]:
     stored = _read_all(file)
     tensors: dict[str, Tensor] = {}
     for weight in qparams.weights:
-        integers, scale = _integers_of(weight, stored, file)
-        zero_point = torch.zeros_like(scale, dtype=torch.int32)
-        grid = QParams(scale, zero_point, weight.quant_min, weight.quant_max)
-        tensors[weight.fqn] = dequantize(integers, grid, weight.axis)
+        tensors[weight.fqn] = on_grid(weight, *_integers_of(weight, stored, file))
     tensors.update(stored)
     for name, canonical in qparams.tied.items():
         if canonical not in tensors:

@@ -74,9 +74,14 @@ def variant_class(stock: type[PreTrainedModel]) -> type[PreTrainedModel]:
             super().__init__(config, *args, **kwargs)
             install_(cast(PreTrainedModel, self))
 
-    WithVariant.__name__, WithVariant.__qualname__ = stock.__name__, stock.__qualname__
-    WithVariant.__module__ = stock.__module__  # for transformers' lookup of attention code
-    return WithVariant
+    return named_like(stock, WithVariant)
+
+
+def named_like(stock: type[PreTrainedModel], made: type[Any]) -> type[PreTrainedModel]:
+    """Give a subclass the name under which transformers saves it and looks up attention code."""
+    made.__name__, made.__qualname__ = stock.__name__, stock.__qualname__
+    made.__module__ = stock.__module__
+    return made
 
 
 def stock_class(model: PreTrainedModel) -> type[PreTrainedModel]:

@@ -35,10 +35,14 @@ def use_attar_attention_(model: PreTrainedModel) -> None:
     AttentionInterface.register(ATTENTION_NAME, attar_attention)
     # without a mask function of the same name, transformers silently drops the padding mask
     AttentionMaskInterface.register(ATTENTION_NAME, eager_mask)
+    for config in configs_of(model):
+        config._attn_implementation = ATTENTION_NAME
+
+
+def configs_of(model: PreTrainedModel) -> list[Any]:
+    """Every config of a model: the stacks of T5 and BART have their own."""
     modules: Iterator[Any] = model.modules()
-    for module in modules:  # the stacks of T5 and BART have their own configs
-        if hasattr(module, "config"):
-            module.config._attn_implementation = ATTENTION_NAME
+    return list({id(m.config): m.config for m in modules if hasattr(m, "config")}.values())
 
 
 def attar_attention(

@@ -169,21 +169,16 @@ def _rates_of_sites(model: PreTrainedModel) -> dict[str, float]:
     """Learning-rate factors of the parameters of site quantizers.
 
     Adam moves a parameter by about the learning rate per update, whatever its size. Without a
-    factor, a step of 0.2 would hardly change during training. Factors are powers of two to keep the
-    number of optimizer groups small.
+    factor, a step of 0.2 would hardly change during training. Factors are rounded to powers of two
+    to keep the number of optimizer groups small.
     """
     return {
-        f"{name}.{part}": _power_of_two(SITE_RATE * float(module.scale_and_zero()[0].detach()))
+        f"{name}.{part}": 2.0 ** round(math.log2(SITE_RATE * float(module.scale_and_zero()[0])))
         for name, module in model.named_modules()
         if isinstance(module, SiteQuantizer)
         for part, parameter in module.named_parameters()
         if parameter.requires_grad
     }
-
-
-def _power_of_two(value: float) -> float:
-    """The nearest power of two on a logarithmic scale."""
-    return 2.0 ** round(math.log2(value))
 
 
 def _penalty(quantizers: list[SiteQuantizer]) -> Callable[[], Tensor] | None:

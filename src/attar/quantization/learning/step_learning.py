@@ -61,7 +61,12 @@ def learn_steps(problem: Problem, start: Solution) -> Solution:
     learned, held_out = _hold_out(problem)
     if not held_out:
         return start
-    quantizers = {grid.site: _learning_quantizer(grid) for grid in start.grids}
+    quantizers = {
+        grid.site: FixedQuantizer(grid)
+        if grid.port == NEVER_CLIPPED
+        else learning_quantizer(grid, LsqPlusQuantizer)
+        for grid in start.grids
+    }
     with frozen(problem.on_grid), inserted(problem.on_grid, quantizers):
         stage = _FineStage(problem, list(quantizers.values()))
         before = after = stage.errors(learned, held_out)
@@ -178,10 +183,3 @@ def _hold_out(problem: Problem) -> tuple[list[int], list[int]]:
     order = generator(context.seed, "held out").permutation(count).tolist()
     num_held_out = max(1, round(count * HELD_OUT))
     return sorted(order[num_held_out:]), sorted(order[:num_held_out])
-
-
-def _learning_quantizer(grid: SiteQParams) -> SiteQuantizer:
-    """LSQ+, or the fixed grid for attention probabilities."""
-    if grid.port == NEVER_CLIPPED:
-        return FixedQuantizer(grid)
-    return learning_quantizer(grid, LsqPlusQuantizer)

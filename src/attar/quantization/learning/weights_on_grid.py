@@ -28,8 +28,9 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from attar.errors import ModelError
+from attar.models.simulated.packing import grid_of
 from attar.models.simulated.qparams import WeightQParams
-from attar.numerics.affine import SMALLEST_SCALE, QParams, quantize
+from attar.numerics.affine import SMALLEST_SCALE, quantize
 from attar.quantization.learning.quantizers import (
     learned_fake_quantize,
     lsq_gradient_scale,
@@ -161,8 +162,7 @@ def stored_weights(
     for entry in start.entries:
         weight = state[entry.fqn].to(torch.float32)
         scale = grids[entry.fqn].steps(weight, None)[:, 0]
-        zero_point = torch.zeros_like(scale, dtype=torch.int32)
-        grid = QParams(scale, zero_point, entry.quant_min, entry.quant_max)
-        integers[entry.fqn], scales[entry.fqn] = quantize(weight, grid, axis=0), scale
+        integers[entry.fqn] = quantize(weight, grid_of(entry, scale), axis=0)
+        scales[entry.fqn] = scale
     floats = {name: state[name].clone() for name in start.floats}
     return QuantizedWeights(start.entries, integers, scales, floats, start.tied)

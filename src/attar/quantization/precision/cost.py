@@ -19,6 +19,7 @@ from torch import nn
 from attar.artifacts import MIB
 from attar.models.structure.sites import quantized_weights
 from attar.quantization.method import BitPlan
+from attar.quantization.weights.nearest import tied_names
 
 FLOAT_BYTES = 4
 
@@ -39,16 +40,13 @@ class Weight:
 
 def weights_of(model: nn.Module) -> list[Weight]:
     """Every weight to quantize, in module order; shared memory counts once."""
-    seen: set[tuple[int, tuple[int, ...]]] = set()
-    found: list[Weight] = []
     state = model.state_dict()
-    for name, kind in quantized_weights(model).items():
-        tensor = state[name]
-        memory = (tensor.data_ptr(), tuple(tensor.shape))
-        if memory not in seen:
-            seen.add(memory)
-            found.append(Weight(name, kind, (tensor.shape[0], tensor.shape[1])))
-    return found
+    tied = tied_names(state)
+    return [
+        Weight(name, kind, (state[name].shape[0], state[name].shape[1]))
+        for name, kind in quantized_weights(model).items()
+        if name not in tied
+    ]
 
 
 def weight_bytes(weight: Weight, bits: int | None) -> int:

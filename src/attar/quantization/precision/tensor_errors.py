@@ -32,7 +32,7 @@ from attar.models.simulated.quantized import Quantizer
 from attar.models.structure.anatomy import anatomy_of
 from attar.models.structure.ports import inserted
 from attar.models.structure.sites import Site
-from attar.numerics.affine import QParams, dequantize
+from attar.numerics.affine import dequantize
 from attar.quantization.calibration.calibrate import Calibration, calibrate
 from attar.quantization.calibration.outputs import final_states, real_logits
 from attar.quantization.method import Method, Problem
@@ -207,7 +207,7 @@ def weight_sensitivities(
         weight = parameter.detach().to(torch.float32)
         grid = weight_grid(name, weight, bits)
         integers, scale = probe.rounder.make_integers(name, weight, grid)
-        stored = QParams(scale, grid.zero_point, grid.quant_min, grid.quant_max)
+        stored = replace(grid, scale=scale)
         user = probe.prefix.first_user_of(parameter)
         with _in_place_of(parameter, dequantize(integers, stored, axis=0)):
             return probe.error_of(probe.prefix.logits(user))

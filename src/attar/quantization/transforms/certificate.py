@@ -53,7 +53,7 @@ def certify_(
     Raises:
         ModelError: outputs change by more than a relative 1e-9. `model` is then unchanged.
     """
-    chosen = [_first_texts(batch) for batch in batches[:NUM_BATCHES]]
+    chosen = [{n: x[:MOST_TEXTS] for n, x in batch.items()} for batch in batches[:NUM_BATCHES]]
     exact = copy.deepcopy(model).double()
     before, float_before = _outputs(exact, chosen), _outputs(model, chosen)
     _fold_(exact, transforms)
@@ -83,7 +83,3 @@ def _outputs(model: PreTrainedModel, batches: Iterable[Mapping[str, Tensor]]) ->
     with torch.inference_mode():
         states = [final_states(model, batch)[:MOST_ROWS] for batch in batches]
         return [logits_of(model, rows) for rows in states]
-
-
-def _first_texts(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor[:MOST_TEXTS] for name, tensor in batch.items()}

@@ -13,6 +13,8 @@ Shape letters: `O` rows, `I` inputs.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -33,7 +35,7 @@ def clipped_scale(weight: Tensor, grid: QParams, importance: Tensor | None = Non
     """
     best_scale, best_error = grid.scale.clone(), torch.full_like(grid.scale, torch.inf)
     for ratio in RATIOS:
-        tried = QParams(grid.scale * ratio, grid.zero_point, grid.quant_min, grid.quant_max)
+        tried = replace(grid, scale=grid.scale * ratio)
         error = (weight - fake_quantize(weight, tried, axis=0)).square()
         lost = error.sum(1) if importance is None else error @ importance
         better = lost < best_error
@@ -45,5 +47,5 @@ def clipped_scale(weight: Tensor, grid: QParams, importance: Tensor | None = Non
 def clipped(name: str, weight: Tensor, grid: QParams) -> tuple[Tensor, Tensor]:
     """Round every value to the nearest point of its row's best clipped grid."""
     scale = clipped_scale(weight, grid)
-    chosen = QParams(scale, grid.zero_point, grid.quant_min, grid.quant_max)
+    chosen = replace(grid, scale=scale)
     return quantize(weight, chosen, axis=0), scale

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +55,7 @@ def gptq_rule(model: PreTrainedModel, batches: Sequence[Batch], context: StepCon
             return clipped(name, weight, grid)
         context.stop_if_asked("rounding weights")
         scale = clipped_scale(weight, grid, moment.diagonal().to(torch.float32))
-        chosen = QParams(scale, grid.zero_point, grid.quant_min, grid.quant_max)
+        chosen = replace(grid, scale=scale)
         return gptq(weight, chosen, moment), scale
 
     return Rounder(make_integers, reads)

@@ -18,9 +18,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from attar.errors import ModelError
+from attar.models.simulated.packing import on_grid
 from attar.models.simulated.qparams import Bits, WeightQParams
 from attar.models.structure.sites import quantized_weights
-from attar.numerics.affine import QParams, choose_qparams, dequantize, per_channel_range, quantize
+from attar.numerics.affine import QParams, choose_qparams, per_channel_range, quantize
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def quantize_weights(
     """
     kinds = quantized_weights(model)
     state = model.state_dict()
-    tied = _tied_names(state)
+    tied = tied_names(state)
     entries: list[WeightQParams] = []
     integers: dict[str, Tensor] = {}
     scales: dict[str, Tensor] = {}
@@ -104,13 +105,6 @@ def put_on_grid_(model: PreTrainedModel, weights: QuantizedWeights) -> None:
             parameters[name].copy_(on_grid(entry, weights.integers[name], weights.scales[name]))
 
 
-def on_grid(entry: WeightQParams, integers: Tensor, scales: Tensor) -> Tensor:
-    """The dequantized values (O, I) of a weight."""
-    zero_point = torch.zeros_like(scales, dtype=torch.int32)
-    grid = QParams(scales, zero_point, entry.quant_min, entry.quant_max)
-    return dequantize(integers, grid, entry.axis)
-
-
 def weight_grid(name: str, weight: Tensor, bits: int, full_range: bool = False) -> QParams:
     """The symmetric grid of each row that covers the range of its values.
 
@@ -125,7 +119,7 @@ def weight_grid(name: str, weight: Tensor, bits: int, full_range: bool = False) 
     return choose_qparams(low, high, bits, symmetric=True, full_range=full_range)
 
 
-def _tied_names(state: Mapping[str, Tensor]) -> dict[str, str]:
+def tied_names(state: Mapping[str, Tensor]) -> dict[str, str]:
     """Name of each tied tensor → first name with the same memory; first names are left out."""
     first: dict[tuple[int, torch.Size], str] = {}
     tied: dict[str, str] = {}

@@ -27,11 +27,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from attar.models.simulated.packing import on_grid
 from attar.models.structure.anatomy import anatomy_of
 from attar.models.structure.site_kinds import StackName
 from attar.quantization.calibration.real_tokens import RealTokens
 from attar.quantization.weights.clipped import clipped
-from attar.quantization.weights.nearest import QuantizedWeights, on_grid, weight_grid
+from attar.quantization.weights.nearest import QuantizedWeights, weight_grid
 
 PRIOR_TOKENS = 8
 """n₀. For values from 2 to 32, errors on unseen texts differ less than between tasks (lab/LOG.md).

@@ -7,8 +7,9 @@ generator state to store.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import torch
@@ -44,7 +45,8 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers by name, tied ones once. These are the model's own tensors, not
     copies.
     """
-    return {name: tensor.detach() for name, tensor in _named_tensors(model)}
+    named = chain(model.named_parameters(), model.named_buffers())
+    return {name: tensor.detach() for name, tensor in named}
 
 
 def fill_weights_(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
@@ -73,8 +75,3 @@ def fill_moments_(model: nn.Module, optimizer: Optimizer, moments: Mapping[str, 
         moment, _, name = key.partition("/")
         parameter = parameters[name]
         optimizer.state[parameter][moment] = tensor.to(parameter.device)
-
-
-def _named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    yield from model.named_parameters()
-    yield from model.named_buffers()
