@@ -44,13 +44,12 @@ from attar.distillation.config import GenerateMetrics, GenerateStep
 from attar.distillation.written import ReadBeside, measured
 from attar.errors import DataError, ModelError, StoppedError
 from attar.models.cost import forward_flops
-from attar.models.load import LoadedModel, build_model
+from attar.models.load import LoadedModel, causal_model
 from attar.models.sampling import Sampling, has_cache, row_uniforms, sample
 from attar.numerics.selection import share_of
 from attar.progress import Task
 from attar.special_tokens import open_tokenizer, tokenizer_digest, write_tokenizer
 from attar.step import StepContext
-from attar.tasks.table import CAUSAL_LM
 from attar.training.objectives.preparing import require_embeddings
 from attar.training.update.precision import device_here
 
@@ -126,13 +125,7 @@ def num_texts(config: GenerateStep, chunks: int) -> int:
 
 def _teacher(config: GenerateStep, context: StepContext, corpus: Corpus) -> LoadedModel:
     """The teacher, on the available device."""
-    loaded = build_model(config.model, context.inputs, context.recipe_folder, None, context.seed)
-    kind = type(loaded.model).__name__
-    if not kind.endswith(CAUSAL_LM.heads):
-        raise ModelError(
-            f"{context.name}: {config.model} is a {kind}, which does not predict the next token; "
-            "name a causal language model"
-        )
+    loaded = causal_model(config.model, context)
     if tokenizer_digest(open_tokenizer(loaded.folder)) != corpus.about["tokenizer"]:
         raise ModelError(
             f"{context.name}: the tokenizer of {config.model} is not the one that "

@@ -54,6 +54,8 @@ from attar.models.structure.families import max_tokens_of
 from attar.models.surgery import changed
 from attar.seeds import derive_seed
 from attar.special_tokens import TOKENIZER_FILE, require_reading, vocabulary_of, write_tokenizer
+from attar.step import StepContext
+from attar.tasks.table import CAUSAL_LM
 from attar.tasks.task import TASK_FILE, Task
 from attar.untrusted import has_entry
 
@@ -162,6 +164,22 @@ def build_model(
         return loaded
     batches = first_look(loaded) if first_look and reference.needs_texts else None
     return replace(loaded, model=changed(loaded.model, reference, batches, seed))
+
+
+def causal_model(word: str, context: StepContext) -> LoadedModel:
+    """The causal language model that a step's setting names.
+
+    Raises:
+        ModelError: it does not predict the next token; otherwise as `build_model`.
+    """
+    loaded = build_model(word, context.inputs, context.recipe_folder, None, context.seed)
+    kind = type(loaded.model).__name__
+    if not kind.endswith(CAUSAL_LM.heads):
+        raise ModelError(
+            f"{context.name}: {word} is a {kind}, which does not predict the next token; name a "
+            "causal language model"
+        )
+    return loaded
 
 
 def save_model(loaded: LoadedModel, folder: Path) -> None:

@@ -21,11 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attar.numerics.moments import nothing
+
 linalg: Any = torch.linalg  # its functions have no types
-
-
-def _nothing() -> Tensor:
-    return torch.zeros((), dtype=torch.float64)
 
 
 @dataclass
@@ -33,10 +31,10 @@ class LinearFit:
     """Accumulated sums over pairs of x (N, I) and y (N, O)."""
 
     count: int = 0
-    xx: Tensor = field(default_factory=_nothing)
-    yx: Tensor = field(default_factory=_nothing)
-    x: Tensor = field(default_factory=_nothing)
-    y: Tensor = field(default_factory=_nothing)
+    xx: Tensor = field(default_factory=nothing)
+    yx: Tensor = field(default_factory=nothing)
+    x: Tensor = field(default_factory=nothing)
+    y: Tensor = field(default_factory=nothing)
 
     def add(self, x: Tensor, y: Tensor) -> None:
         """Add N pairs."""

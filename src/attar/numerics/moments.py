@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 
-def _nothing() -> Tensor:
+def nothing() -> Tensor:
+    """The sum of no tensors of any shape, in float64."""
     return torch.zeros((), dtype=torch.float64)
 
 
@@ -31,10 +32,10 @@ class Moments:
     """Moments of D columns, or of a scalar. `Moments()` is empty and can be merged with either."""
 
     count: int = 0
-    mean: Tensor = field(default_factory=_nothing)
-    m2: Tensor = field(default_factory=_nothing)
-    m3: Tensor = field(default_factory=_nothing)
-    m4: Tensor = field(default_factory=_nothing)
+    mean: Tensor = field(default_factory=nothing)
+    m2: Tensor = field(default_factory=nothing)
+    m3: Tensor = field(default_factory=nothing)
+    m4: Tensor = field(default_factory=nothing)
 
     @staticmethod
     def of(values: Tensor) -> Moments:

@@ -181,14 +181,7 @@ def _losses(problem: Problem, solution: Solution) -> dict[str, Any]:
     return {
         "sites": {
             grid.name: {
-                "kind": grid.kind,
-                "block": grid.block,
-                "stack": grid.stack,
-                "bits": grid.bits,
-                "scale": grid.scale,
-                "zero_point": grid.zero_point,
-                "quant_min": grid.quant_min,
-                "quant_max": grid.quant_max,
+                **grid.model_dump(exclude={"fqn", "port"}),
                 "low": grid.low,
                 "high": grid.high,
                 "sqnr_db": finite_or_none(of_sites[grid.name]),

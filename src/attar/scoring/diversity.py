@@ -10,19 +10,24 @@ texts.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from attar.data.batches import shortest_first
 from attar.data.tokenize import TextEncoder
 from attar.errors import NonFiniteError
 from attar.models.architecture import input_names_of
+from attar.models.embedder import pooled
 from attar.models.load import build_model, check_length
 from attar.numerics.vendi import second_moments, vendi_score
 from attar.scoring.config import Diversity
+from attar.scoring.rows import score_rows
 from attar.step import StepContext
+from attar.tasks.embedding import Embedding
 
 GROUPS = 10
 NORMAL_95 = 1.96
@@ -65,22 +70,19 @@ def text_embeddings(
         loaded.folder, config.max_length, input_names_of(model.config)
     )
     encoded = encoder.encode([(text,) for text in texts])
-    order = np.argsort(encoded.lengths, kind="stable")
-    title = f"  {context.name}: embeddings"
-    pooled: list[torch.Tensor] = []
-    with torch.inference_mode(), context.progress.task(title, len(texts)) as task:
-        for begin in range(0, len(order), TEXTS_AT_ONCE):
-            context.stop_if_asked("the diversity of texts")
-            batch = encoded.batch(order[begin : begin + TEXTS_AT_ONCE])
-            inputs = {name: torch.from_numpy(ids) for name, ids in batch.items()}
-            mask = inputs["attention_mask"][..., None]
-            states = model(**inputs).last_hidden_state * mask
-            pooled.append(states.sum(1) / mask.sum(1).clamp(min=1))
-            task.advance(len(mask))
-    embeddings = torch.cat(pooled).numpy()[np.argsort(order)]
-    if not np.isfinite(embeddings).all() or not embeddings.any(axis=1).all():
+
+    def mean_state(batch: Mapping[str, np.ndarray]) -> np.ndarray:
+        inputs = {name: torch.from_numpy(ids) for name, ids in batch.items()}
+        states = model(**inputs).last_hidden_state
+        return pooled(states, inputs["attention_mask"], Embedding(normalize=False)).numpy()
+
+    title, batches = f"  {context.name}: embeddings", shortest_first(encoded.lengths, TEXTS_AT_ONCE)
+    counted = context.counted(title, len(texts), "the diversity of texts")
+    with torch.inference_mode(), counted as after_batch:
+        embeddings = score_rows(mean_state, encoded, batches, config.model, after_batch)
+    if not embeddings.any(axis=1).all():
         raise NonFiniteError(
-            f"{context.name}: {config.model} gives embeddings that are not finite or zero; name "
-            "another encoder in diversity.model"
+            f"{context.name}: {config.model} gives embeddings that are zero; name another encoder "
+            "in diversity.model"
         )
     return embeddings

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from attar.data.corpus.token_store import Corpus
 from attar.errors import ModelError
 from attar.models.head_chunks import run_to_logits
-from attar.models.load import build_model
+from attar.models.load import causal_model
 from attar.models.sources.references import resolve_model
 from attar.numerics.logits import log_probabilities
 from attar.selection.batches import padded
@@ -27,7 +27,6 @@ from attar.selection.config import ScoreStep
 from attar.selection.proxy_model import ProxyScorer, is_proxy, load_proxy
 from attar.special_tokens import open_tokenizer, tokenizer_digest
 from attar.step import StepContext
-from attar.tasks.table import CAUSAL_LM
 from attar.training.update.precision import device_here
 
 
@@ -65,13 +64,8 @@ def open_scorer(config: ScoreStep, context: StepContext, corpus: Corpus) -> Scor
         proxy = load_proxy(folder).to(device_here())
         require_fit(proxy.body, folder, corpus, context.name)
         return ProxyScorer(proxy)
-    loaded = build_model(config.model, context.inputs, context.recipe_folder, None, context.seed)
+    loaded = causal_model(config.model, context)
     require_fit(loaded.model, loaded.folder, corpus, context.name)
-    if not type(loaded.model).__name__.endswith(CAUSAL_LM.heads):
-        raise ModelError(
-            f"{context.name}: {config.model} is a {type(loaded.model).__name__}, which does not "
-            "predict the next token; name a causal language model"
-        )
     loaded.model.to(device_here())  # pyright: ignore[reportArgumentType]
     return LanguageScorer(loaded.model)
 

@@ -219,14 +219,11 @@ def _rows(
 
 def _summary(word: str, damage: Damage, metric: str, chosen: Chosen) -> dict[str, Any]:
     ratio = damage.ratio
+    lost = {"outlier": damage.outlier, "null": damage.null, "excess": damage.excess}
     return {
         "replacement": word,
-        "outlier": damage.outlier.value,
-        "outlier_ci95": [damage.outlier.low, damage.outlier.high],
-        "null": damage.null.value,
-        "null_ci95": [damage.null.low, damage.null.high],
-        "excess": damage.excess.value,
-        "excess_ci95": [damage.excess.low, damage.excess.high],
+        **{name: each.value for name, each in lost.items()},
+        **{f"{name}_ci95": [each.low, each.high] for name, each in lost.items()},
         "ratio": ratio.value,
         "ratio_ci95": [end if isfinite(end) else None for end in (ratio.low, ratio.high)],
         "null_within_noise": damage.null.within_noise,
