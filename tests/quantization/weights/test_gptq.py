@@ -12,8 +12,9 @@ import tiny
 from attar.models.simulated.qparams import Bits
 from attar.numerics.affine import QParams, choose_qparams, dequantize, per_channel_range, quantize
 from attar.progress import Progress
-from attar.quantization.weights.gptq import gptq, gptq_rule, seen_inputs
+from attar.quantization.weights.gptq import gptq, seen_inputs
 from attar.quantization.weights.nearest import quantize_weights
+from attar.quantization.weights.rules import gptq_rule
 from attar.step import StepContext
 
 HERE = Path()

@@ -16,13 +16,12 @@ from attar.progress import Progress
 from attar.quantization.calibration.real_tokens import RealTokens
 from attar.quantization.solve import simulated
 from attar.quantization.weights.clipped import clipped
-from attar.quantization.weights.gptq import gptq_rule
 from attar.quantization.weights.nearest import (
     QuantizedWeights,
     quantize_weights,
     weight_grid,
 )
-from attar.quantization.weights.rules import WEIGHT_RULES
+from attar.quantization.weights.rules import WEIGHT_RULES, gptq_rule
 from attar.quantization.weights.summed_tables import TableReads, errors_made_good
 from attar.step import StepContext
 

@@ -38,8 +38,7 @@ from attar.quantization.calibration.outputs import final_states, real_logits
 from attar.quantization.method import Method, Problem
 from attar.quantization.precision.cost import Weight
 from attar.quantization.weights.nearest import weight_grid
-from attar.quantization.weights.rounder import Rounder
-from attar.quantization.weights.rules import WEIGHT_RULES
+from attar.quantization.weights.rules import WEIGHT_RULES, Rounder
 
 
 class Prefix:

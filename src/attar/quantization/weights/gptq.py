@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -33,8 +32,6 @@ from attar.numerics.affine import QParams
 from attar.quantization.calibration.calibrate import Batch, right_padded
 from attar.quantization.calibration.outputs import final_states
 from attar.quantization.calibration.real_tokens import RealTokens, TokensAt
-from attar.quantization.weights.clipped import clipped, clipped_scale
-from attar.quantization.weights.rounder import Rounder
 from attar.quantization.weights.summed_tables import TableReads
 from attar.step import StepContext
 
@@ -43,22 +40,6 @@ DAMPENING = 0.01
 there are fewer tokens than inputs."""
 COLUMNS_AT_ONCE = 128
 """Number of columns whose updates of the remaining columns are applied in one matrix product."""
-
-
-def gptq_rule(model: PreTrainedModel, batches: Sequence[Batch], context: StepContext) -> Rounder:
-    """Collect the inputs of every Linear in one pass of the float `model`; returns the rule."""
-    moments, reads = seen_inputs(model, batches, context)
-
-    def make_integers(name: str, weight: Tensor, grid: QParams) -> tuple[Tensor, Tensor]:
-        moment = moments.get(name)
-        if moment is None:
-            return clipped(name, weight, grid)
-        context.stop_if_asked("rounding weights")
-        scale = clipped_scale(weight, grid, moment.diagonal().to(torch.float32))
-        chosen = replace(grid, scale=scale)
-        return gptq(weight, chosen, moment), scale
-
-    return Rounder(make_integers, reads)
 
 
 def gptq(weight: Tensor, grid: QParams, moment: Tensor) -> Tensor:
