@@ -17,11 +17,11 @@ from tokenizers.processors import TemplateProcessing
 
 import corpora
 import tiny
+from attar.data.batches import token_batches
 from attar.data.corpus.token_store import PARTS, Corpus, chunk_digest
 from attar.errors import ArtifactError, ModelError, NonFiniteError, StoppedError, UsageError
 from attar.models.cost import flops
 from attar.models.load import load_model
-from attar.selection.batches import token_batches
 from attar.selection.scores import read_scores, score_file
 from attar.step import MadeRows
 

@@ -11,10 +11,11 @@ There is no state: a resumed run computes the same epoch again and skips the bat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from attar.errors import UsageError
 from attar.seeds import generator
@@ -91,3 +92,26 @@ def shortest_first(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
     """All rows in batches of similar length."""
     order = np.argsort(lengths, kind="stable")
     return [order[begin : begin + batch_size] for begin in range(0, len(order), batch_size)]
+
+
+def token_batches(lengths: NDArray[np.integer], budget: int) -> Iterator[NDArray[np.int64]]:
+    """Indices of each batch of texts of similar length; every index occurs once. A text longer than
+    the budget is its own batch. Batches depend only on the lengths, so a killed run that begins
+    again makes the same ones.
+
+    Args:
+        lengths: (N,).
+        budget: maximum number of tokens in a batch, including padding.
+
+    Example:
+        >>> [batch.tolist() for batch in token_batches(np.array([5, 2, 2, 4]), 8)]
+        [[1, 2], [3], [0]]
+    """
+    order = np.argsort(lengths, kind="stable")
+    begin = 0
+    for place, index in enumerate(order):
+        if place > begin and (place + 1 - begin) * int(lengths[index]) > budget:
+            yield order[begin:place]
+            begin = place
+    if begin < len(order):
+        yield order[begin:]

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from attar.data.batches import token_batches
 from attar.distillation.words import ReadText, Word
 from attar.errors import ModelError
 
@@ -82,15 +83,8 @@ class MaskedLm:
 
     def batches(self, requests: Sequence[Request]) -> Iterator[list[int]]:
         """Indices of the requests of each forward pass, short texts first."""
-        order = sorted(range(len(requests)), key=lambda i: len(requests[i].text.ids))
-        batch: list[int] = []
-        for i in order:
-            if batch and (len(batch) + 1) * len(requests[i].text.ids) > self._batch_tokens:
-                yield batch
-                batch = []
-            batch.append(i)
-        if batch:
-            yield batch
+        lengths = np.array([len(request.text.ids) for request in requests])
+        return (batch.tolist() for batch in token_batches(lengths, self._batch_tokens))
 
     @torch.inference_mode()
     def answer(self, requests: Sequence[Request]) -> np.ndarray:

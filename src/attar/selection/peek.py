@@ -26,11 +26,11 @@ from attar.data.corpus.view import REJECTED_FILE, CorpusView, kept_columns
 from attar.errors import ArtifactError, UsageError, did_you_mean
 from attar.escaping import for_terminal
 from attar.numerics.selection import are_rows
+from attar.selection.scores import PREDICTED, score_of
 from attar.untrusted import checked
 
 Order = Literal["first", "random", "best", "worst"]
 KEPT = "kept"
-PREDICTED = "predicted"
 SCORES = ("teacher", "reference", PREDICTED)
 """Scores that a selection stores for a chunk, in nats per token."""
 SEED = 0
@@ -156,11 +156,6 @@ class _Chunks:
     @property
     def score(self) -> NDArray[np.float32]:
         return score_of(self.by)
-
-
-def score_of(by: Mapping[str, Any]) -> Any:
-    """The score that a selection uses, from the numbers it stores for a chunk."""
-    return by[PREDICTED] if PREDICTED in by else by["teacher"] - by["reference"]
 
 
 def _scored(found: Published) -> _Chunks:

@@ -42,7 +42,6 @@ from attar.numerics.statistics import bootstrap, bootstrap_interval
 from attar.scoring.in_memory import evaluating
 from attar.scoring.rows import AfterBatch, longest_first, score_batches
 from attar.seeds import generator
-from attar.selection.batches import padded
 from attar.selection.config import ProxyMetrics, ProxyStep
 from attar.selection.proxy_model import Proxy, Scale, read_of, save_proxy
 from attar.selection.scorers import require_fit
@@ -52,6 +51,7 @@ from attar.tasks.table import REGRESSION
 from attar.training.job import Job, first_batch
 from attar.training.loop import Loop
 from attar.training.objectives.examples import Validation
+from attar.training.objectives.spans import padded
 from attar.training.saving.state import Place
 from attar.training.update.precision import open_accelerator
 
@@ -96,8 +96,9 @@ class ScoredChunks:
         return count_units(torch.from_numpy(self.targets[rows]), {})
 
     def batch(self, rows: np.ndarray, device: torch.device) -> tuple[dict[str, Tensor], Targets]:
-        ids, mask = padded([read_of(chunk) for chunk in self.chunks.ids(rows)])
-        inputs = {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+        arrays = padded([read_of(chunk) for chunk in self.chunks.ids(rows)], pad=0)
+        ids, mask = (torch.from_numpy(array).to(device) for array in arrays)
+        inputs = {"input_ids": ids, "attention_mask": mask}
         return inputs, Targets(torch.from_numpy(self.targets[rows]).to(device), {})
 
     def validate(self, wanted: Validation) -> dict[str, float]:

@@ -33,7 +33,7 @@ from attar.errors import ArtifactError, ModelError
 from attar.models.load import LoadedModel, load_model, save_model
 from attar.models.sources.references import PROXY_FILE
 from attar.seeds import derive_seed
-from attar.selection.batches import padded
+from attar.training.objectives.spans import padded
 from attar.untrusted import checked
 
 INITIAL_STD = 0.02
@@ -123,9 +123,9 @@ class ProxyScorer:
 
     @torch.inference_mode()
     def __call__(self, chunks: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
-        ids, mask = padded([read_of(chunk) for chunk in chunks])
-        device = self._proxy.device
-        z = self._proxy(input_ids=ids.to(device), attention_mask=mask.to(device)).logits[:, 0]
+        arrays = padded([read_of(chunk) for chunk in chunks], pad=0)
+        ids, mask = (torch.from_numpy(array).to(self._proxy.device) for array in arrays)
+        z = self._proxy(input_ids=ids, attention_mask=mask).logits[:, 0]
         return self._proxy.scale.in_nats(z.cpu().numpy())
 
     def summary(self, total: float, chunks: int, tokens: int) -> dict[str, float | None]:

@@ -36,6 +36,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from attar.artifacts import put_beside, read_result, write_bytes
+from attar.data.batches import token_batches
 from attar.data.corpus.published import corpus_of
 from attar.data.corpus.token_store import PARTS, Corpus, Shard
 from attar.data.tables import SetAside
@@ -44,7 +45,6 @@ from attar.models.cost import forward_flops
 from attar.models.sources.references import find_model_folder
 from attar.numerics.selection import cut_of, ordered
 from attar.seeds import generator
-from attar.selection.batches import token_batches
 from attar.selection.config import ScoreMetrics, ScoreStep
 from attar.selection.fates import write_set_aside
 from attar.selection.flops import OfflineFlops

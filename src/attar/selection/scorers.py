@@ -22,11 +22,11 @@ from attar.models.head_chunks import run_to_logits
 from attar.models.load import causal_model
 from attar.models.sources.references import resolve_model
 from attar.numerics.logits import log_probabilities
-from attar.selection.batches import padded
 from attar.selection.config import ScoreStep
 from attar.selection.proxy_model import ProxyScorer, is_proxy, load_proxy
 from attar.special_tokens import open_tokenizer, tokenizer_digest
 from attar.step import StepContext
+from attar.training.objectives.spans import padded
 from attar.training.update.precision import device_here
 
 
@@ -84,7 +84,8 @@ class LanguageScorer:
     @torch.inference_mode()
     def __call__(self, chunks: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
         """The sum for each chunk, accumulated in float32."""
-        ids, mask = (given.to(self.model.device) for given in padded(chunks))
+        arrays = padded(chunks, pad=0)
+        ids, mask = (torch.from_numpy(array).to(self.model.device) for array in arrays)
         if ids.shape[1] < 2:
             return np.zeros(len(chunks), np.float32)
         # the last token is predicted but never read; padding is on the right

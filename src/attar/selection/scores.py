@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -196,7 +197,7 @@ def read_scored(
         chunks_by_part += np.bincount(shard.part, minlength=len(PARTS))
         scored_by_part += np.bincount(shard.part[rows], minlength=len(PARTS))
         span = slice(count, count + len(rows))
-        score[span] = _score({name: scores.per_token for name, scores in found.items()})
+        score[span] = score_of({name: scores.per_token for name, scores in found.items()})
         source[span], tokens[span] = shard.source[rows], first.tokens
         count += len(rows)
         ends.append(count)
@@ -226,7 +227,8 @@ def _of_shard(folders: Mapping[str, Path], number: int) -> dict[str, ShardScores
     return {name: read_scores(score_file(folder, number)) for name, folder in folders.items()}
 
 
-def _score(by: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+def score_of(by: Mapping[str, Any]) -> Any:
+    """The score that a selection uses, from the numbers that score steps give for a chunk."""
     return by[PREDICTED] if PREDICTED in by else by["teacher"] - by["reference"]
 
 
