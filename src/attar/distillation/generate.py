@@ -65,7 +65,6 @@ def generate(config: GenerateStep, context: StepContext) -> GenerateMetrics:
         Counts, and the metrics that the report shows.
 
     Raises:
-        AttarError: a user error.
         StoppedError: a stop was requested; the texts generated so far are kept.
     """
     view, _ = view_of(context, config.data, config.part)

@@ -46,7 +46,6 @@ def augment(config: AugmentStep, context: StepContext) -> AugmentMetrics:
     """Make `copies` rows of each training row.
 
     Raises:
-        AttarError: a user error.
         StoppedError: a stop was requested; finished chunks are kept.
     """
     data = data_of(context, config.data)

@@ -164,7 +164,7 @@ LayerMap = Literal["uniform", "last"] | dict[int, int]
 i·L_teacher/L_student; `last`: only the last one. For attentions, 0 is the first block."""
 
 
-class MappedStates(LossSettings):
+class StatesLoss(LossSettings):
     """Settings of the losses that compare hidden states."""
 
     layer_map: LayerMap = "uniform"
@@ -172,14 +172,14 @@ class MappedStates(LossSettings):
     spaced. last: only the last one. Or a table, { 1 = 2, 2 = 4 }."""
 
 
-class HiddenMse(MappedStates):
+class HiddenMse(StatesLoss):
     """Mean squared error between mapped hidden states, real tokens only."""
 
     term = "attar.losses.states:StatesTerm"
     kind: Literal["hidden_mse"] = "hidden_mse"
 
 
-class HiddenCosine(MappedStates):
+class HiddenCosine(StatesLoss):
     """1 − cosine between mapped hidden states, real tokens only."""
 
     term = "attar.losses.states:HiddenCosineTerm"
@@ -193,7 +193,7 @@ class EmbeddingMse(LossSettings):
     kind: Literal["embedding_mse"] = "embedding_mse"
 
 
-class Eofd(MappedStates):
+class Eofd(StatesLoss):
     """Mean squared error between mapped hidden states, each dimension weighted by its standard
     deviation in the teacher: w = (std / mean std)^power."""
 
@@ -207,7 +207,7 @@ class Eofd(MappedStates):
     """true: pad every batch to max_length and include the padding, as in the published code."""
 
 
-class SensitivityMse(MappedStates):
+class SensitivityMse(StatesLoss):
     """Mean squared error of mapped hidden states, weighted by the sensitivity of the teacher's
     prediction to each dimension, measured before the first step, separately for a text's first
     token and the others."""

@@ -48,12 +48,7 @@ Rows = Iterator[Any]
 
 
 def export_data(config: ExportDataStep, context: StepContext) -> ExportDataMetrics:
-    """Write one file for each shard that has chunks of the view.
-
-    Raises:
-        AttarError: a user error.
-        StoppedError: a stop was requested.
-    """
+    """Write one file for each shard that has chunks of the view."""
     view, selection = view_of(context, config.data, config.part)
     if not len(view):
         raise DataError(f"{context.name}: data {config.data!r} has no chunks in this part")

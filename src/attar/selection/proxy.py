@@ -131,7 +131,6 @@ def proxy(config: ProxyStep, context: StepContext) -> ProxyMetrics:
     """Train a proxy on the scores of a sample.
 
     Raises:
-        AttarError: a user error.
         StoppedError: a stop was requested; a checkpoint is kept.
     """
     corpus = corpus_of(context, config.data)

@@ -64,7 +64,6 @@ def score(config: ScoreStep, context: StepContext) -> ScoreMetrics:
     """Score the chunks of a part of the corpus, or a sample of them.
 
     Raises:
-        AttarError: a user error.
         StoppedError: a stop was requested; scores so far are kept.
     """
     corpus = corpus_of(context, config.data)

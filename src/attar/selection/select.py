@@ -67,11 +67,7 @@ COMPARED = 1000
 
 
 def select(config: SelectStep, context: StepContext) -> SelectMetrics:
-    """Write the kept rows, and the others with their scores and reasons.
-
-    Raises:
-        AttarError: a user error.
-    """
+    """Write the kept rows, and the others with their scores and reasons."""
     corpus = corpus_of(context, config.data)
     sources: list[str] = corpus.about["sources"]
     folders = {name: context.inputs[step] for name, step in config.scored_by.items()}

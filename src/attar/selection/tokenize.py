@@ -53,7 +53,6 @@ def tokenize(config: TokenizeStep, context: StepContext) -> TokenizeMetrics:
         Counts by part and source.
 
     Raises:
-        AttarError: a user error.
         StoppedError: a stop was requested; complete shards are kept.
     """
     folder = _tokenizer_folder(config, context)

@@ -56,11 +56,7 @@ from attar.training.work import (
 
 
 def train(config: TrainStep, context: StepContext) -> TrainMetrics:
-    """Train a model on data, with or without a teacher; see the contract for files and metrics.
-
-    Raises:
-        AttarError: a user error, found before training if possible.
-    """
+    """Train a model on data, with or without a teacher; see the contract for files and metrics."""
     data = data_of(context, config.data_name, part=config.part)
     if isinstance(config.data, Retokenized):
         data = _retokenized(config, config.data, context, data)

@@ -115,7 +115,20 @@ def label_words_for(config: TrainStep, data: TextData, step: str) -> tuple[str, 
     """
     if config.label_words is not None or not data.kind.is_score:
         return config.label_words or data.label_names
-    return _number_words(config, data, step)
+    # the numbers in the training labels, rounded, and all multiples between them
+    labels = data.split("train").labels
+    known = labels[~np.isnan(labels)]
+    if len(known) == 0:
+        raise DataError(f"{step}: no training row of data {data.name!r} has a number")
+    width = config.number_step or NUMBER_STEP
+    low, high = float(known.min()), float(known.max())
+    if (high - low) / width > MAX_NUMBER_WORDS:
+        raise UsageError(
+            f"{step}: data {data.name!r} has numbers from {low:g} to {high:g}, which are more than "
+            f"{MAX_NUMBER_WORDS} multiples of {width:g} to choose from; set number_step = "
+            f"{(high - low) / MAX_NUMBER_WORDS:.2g} or more"
+        )
+    return number_words(low, high, width)
 
 
 def _thresholds(config: TrainStep, data: TextData, step: str) -> tuple[float, ...]:
@@ -135,23 +148,6 @@ def _thresholds(config: TrainStep, data: TextData, step: str) -> tuple[float, ..
             f"{data.name!r} are {', '.join(data.label_names)}"
         )
     return tuple(asked.get(name, 0.5) for name in data.label_names)
-
-
-def _number_words(config: TrainStep, data: TextData, step: str) -> tuple[str, ...]:
-    """The numbers in the training labels, rounded, and all multiples between them."""
-    labels = data.split("train").labels
-    known = labels[~np.isnan(labels)]
-    if len(known) == 0:
-        raise DataError(f"{step}: no training row of data {data.name!r} has a number")
-    width = config.number_step or NUMBER_STEP
-    low, high = float(known.min()), float(known.max())
-    if (high - low) / width > MAX_NUMBER_WORDS:
-        raise UsageError(
-            f"{step}: data {data.name!r} has numbers from {low:g} to {high:g}, which are more than "
-            f"{MAX_NUMBER_WORDS} multiples of {width:g} to choose from; set number_step = "
-            f"{(high - low) / MAX_NUMBER_WORDS:.2g} or more"
-        )
-    return number_words(low, high, width)
 
 
 def ready(

@@ -69,11 +69,7 @@ class Asked:
 
 
 def cache(config: CacheStep, context: StepContext) -> CacheMetrics:
-    """Store a teacher's outputs for the train split; see the contract for files and metrics.
-
-    Raises:
-        AttarError: a user error, before the first forward pass if possible.
-    """
+    """Store a teacher's outputs for the train split; see the contract for files and metrics."""
     folder = resolve_model(config.teacher, context.inputs, context.recipe_folder)
     asked = _asked(config, context, folder)
     accelerator, precision = open_accelerator(
