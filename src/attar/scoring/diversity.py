@@ -76,13 +76,11 @@ def text_embeddings(
         states = model(**inputs).last_hidden_state
         return pooled(states, inputs["attention_mask"], Embedding(normalize=False)).numpy()
 
+    whose = f"{context.name}: diversity.model {config.model!r}"
     title, batches = f"  {context.name}: embeddings", shortest_first(encoded.lengths, TEXTS_AT_ONCE)
     counted = context.counted(title, len(texts), "the diversity of texts")
     with torch.inference_mode(), counted as after_batch:
-        embeddings = score_rows(mean_state, encoded, batches, config.model, after_batch)
+        embeddings = score_rows(mean_state, encoded, batches, whose, after_batch)
     if not embeddings.any(axis=1).all():
-        raise NonFiniteError(
-            f"{context.name}: {config.model} gives embeddings that are zero; name another encoder "
-            "in diversity.model"
-        )
+        raise NonFiniteError(f"{whose} gives embeddings that are zero; name another encoder")
     return embeddings
