@@ -101,8 +101,11 @@ def peak_mib() -> float:
 
 
 def _distinct(cells: Sequence[Mapping[str, object]], name: str) -> str:
-    """Cells of an earlier version did not keep it."""
-    return "; ".join(dict.fromkeys(str(cell.get(name, "not recorded")) for cell in cells))
+    """Cells of an earlier version did not keep it; the load of each moment is left out."""
+    found = (str(cell.get(name, "not recorded")) for cell in cells)
+    if len(cells) > 1:
+        found = (re.sub(r", busy_cores [\d.]+", "", words) for words in found)
+    return "; ".join(dict.fromkeys(found))
 
 
 def _words(value: object) -> str:
