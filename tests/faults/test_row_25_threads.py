@@ -28,7 +28,7 @@ from attar.models.deployed.runtimes import Runtime, open_runtime
 from deployments import Deployments
 
 THREADS = 8
-TEXTS = 8_000
+TEXTS = 20_000
 TOLERANCE = 1e-5
 """On a probability: float32 sums of one text in batches of another shape."""
 MORE_MIB = 64
