@@ -494,7 +494,7 @@ def test_the_folder_of_chunks_is_exported_as_chunks_without_further_words(
     rows = len(open_published(chunks, Path()).view())
     assert f"rows {rows}" in " ".join(said.split())
     [folder] = tmp_path.glob("export_data-*/export_data")
-    assert f"made: {folder}" in said
+    assert str(folder) in said
     assert read_result(folder).metrics["format"] == "dataset"
     assert "not one of 'jsonl', 'parquet' or 'dataset'" in export(
         "--data", chunks, "--format", "jsonl.zst"

@@ -67,7 +67,7 @@ def test_a_run_that_failed_is_named_and_dashed(tmp_path: Path) -> None:
     assert [curve.name for curve in training.loss if curve.is_failed] == ["seed=3 (failed)"]
     [sweep] = page.sweeps
     assert (sweep.name, sweep.failed) == ("base", ("seed=3",))
-    assert sweep.spreads["loss"].runs == 5
+    assert sweep.spreads["loss"].n == 5
     picture = training_pictures(training)[0]
     assert picture.wide.count("stroke-dasharray") >= 1
     html = html_of(page, made)

@@ -31,6 +31,7 @@ from attar.special_tokens import (
 KNOWN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 TEXTS_AT_ONCE = 4096
 """Number of texts tokenized in one call: enough to use all cores, few enough to bound memory."""
+FAILS = "the model's tokenizer.json fails on a text"
 
 
 @dataclass(frozen=True)
@@ -170,10 +171,11 @@ class TextEncoder:
         row_types: list[np.ndarray] = []
         is_cut: list[bool] = []
         inputs = [text[0] if len(text) == 1 else tuple(text) for text in texts]
-        for encoding in encodings(self._tokenizer, inputs, special=True):
-            rows.append(np.array(encoding.ids, dtype=np.int32))
-            row_types.append(np.array(encoding.type_ids, dtype=np.int8))
-            is_cut.append(bool(encoding.overflowing))
+        with tokenizer_errors(FAILS):  # or an id is too large for int32
+            for encoding in encodings(self._tokenizer, inputs, special=True):
+                rows.append(np.array(encoding.ids, dtype=np.int32))
+                row_types.append(np.array(encoding.type_ids, dtype=np.int8))
+                is_cut.append(bool(encoding.overflowing))
         return Encoded.of(rows, self.input_names, self.pad_id, is_cut, row_types)
 
     def decode(self, ids: np.ndarray) -> list[str]:
@@ -195,7 +197,7 @@ def encodings(
     """
     encode = tokenizer.encode_batch if offsets else tokenizer.encode_batch_fast
     for begin in range(0, len(texts), TEXTS_AT_ONCE):
-        with tokenizer_errors("the model's tokenizer.json fails on a text"):
+        with tokenizer_errors(FAILS):
             found = encode(list(texts[begin : begin + TEXTS_AT_ONCE]), add_special_tokens=special)
         yield from found
 

@@ -173,7 +173,7 @@ def _rates_of_sites(model: PreTrainedModel) -> dict[str, float]:
     to keep the number of optimizer groups small.
     """
     return {
-        f"{name}.{part}": 2.0 ** round(math.log2(SITE_RATE * float(module.scale_and_zero()[0])))
+        f"{name}.{part}": 2.0 ** round(math.log2(SITE_RATE * module.scale_and_zero()[0].item()))
         for name, module in model.named_modules()
         if isinstance(module, SiteQuantizer)
         for part, parameter in module.named_parameters()
