@@ -355,7 +355,7 @@ def main() -> None:
         print(body)
     else:
         write_page(
-            f"peers-int8-{arguments.task}",
+            f"peers-int8-{arguments.task}{'-seeds' if len(arguments.seeds) > 1 else ''}",
             "How does attar's W8A8 stand beside the runtimes' own?",
             body,
         )
