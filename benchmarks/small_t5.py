@@ -15,8 +15,11 @@ and the order of the rows of all settings alike, so differences are taken within
 pre-training loss fell off the path of its other seeds is named (`attar.numerics.failed_runs`).
 
     python benchmarks/small_t5.py NOVELS --glue GLUE --out FOLDER
+    python benchmarks/small_t5.py NOVELS --glue GLUE --out FOLDER --task qqp
 
-NOVELS holds train.jsonl.gz and validation.jsonl.gz, GLUE holds sst2/<split>.jsonl.gz. Cells are
+NOVELS holds train.jsonl.gz and validation.jsonl.gz, GLUE holds sst2/<split>.jsonl.gz and, for the
+second task, qqp/: pairs of questions, of which the public split has validation (10,000 to learn
+from) and test (the first 2,000 judge). It fine-tunes the pre-trained models of the first. Cells are
 appended to results/small-t5_cells.jsonl, seed by seed, and the page is written from them; the same
 command goes on where it was stopped, in the middle of a cell too. `--shrink 0.02 --seeds 2
 --cells FILE`: a trial. Source: UCB/EECS-2023-141, tables 4.1, 4.4, 4.5 and 4.6.
@@ -25,11 +28,13 @@ command goes on where it was stopped, in the middle of a cell too. `--shrink 0.0
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
+import shutil
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +50,9 @@ from attar.report.sections.training import Curve
 from ptq_table import read_cells
 from record import RESULTS, append_cell, table, write_chart, write_page
 
+TASKS = {"sst2": ("SST-2", 64), "qqp": ("QQP", 96)}
+"""Task → its name, and the maximum number of tokens of a text."""
+JUDGED = 2_000
 PRETRAINING, FINE_TUNING, ROWS = 120, 600, 16_000
 """Optimizer steps of batches of 16 and of 32 rows, and the sentences to draw these from. Chosen on
 seed 0 of `base` alone: after 120 steps of fine-tuning on 4,000 sentences it answers at chance."""
@@ -113,9 +121,9 @@ text = "text"
 objective = "causal_lm"
 validation_rows = 24
 
-[data.sst2]
+[data.{task}]
 source = "glue"
-task = "sst2"
+task = "{task}"
 path = {glue}
 train_rows = {rows}
 rows_seed = 0
@@ -144,9 +152,9 @@ STUDENT = """
 [steps.student]
 run = "train"
 model = {model}
-data = "sst2"
+data = "{task}"
 objective = "text_to_text"
-max_length = 64
+max_length = {max_length}
 max_steps = {steps}
 batch_size = 32
 learning_rate = 1e-3
@@ -157,14 +165,14 @@ FOLD = """
 [steps.folded]
 run = "fold"
 model = "student"
-data = "sst2"
+data = "{task}"
 fold_norms = true
 """
 SCORES = """
 [steps.scores]
 run = "evaluate"
 models = {models}
-data = "sst2"
+data = "{task}"
 speed = {speed}
 memory = false
 """
@@ -175,11 +183,14 @@ def main() -> None:
     parser.add_argument("novels", type=Path)
     parser.add_argument("--glue", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--task", choices=TASKS, default="sst2")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--shrink", type=float, default=1.0, help="of all amounts; 0.02: a trial")
-    parser.add_argument("--cells", type=Path, default=RESULTS / "small-t5_cells.jsonl")
+    parser.add_argument("--cells", type=Path, help="default: results/small-t5[-qqp]_cells.jsonl")
     parser.add_argument("--render", action="store_true", help="only write the page")
     asked = parser.parse_args()
+    page_name = "small-t5" if asked.task == "sst2" else f"small-t5-{asked.task}"
+    asked.cells = asked.cells or RESULTS / f"{page_name}_cells.jsonl"
     bench = Bench(asked)
     if not asked.render:
         bench.measure_all()
@@ -187,10 +198,12 @@ def main() -> None:
     by_setting = {name: found for name in NAMES if (found := runs_of(name, cells))}
     missing = len(bench.wanted) - len(cells)
     body = f"{missing} of {len(bench.wanted)} cells are missing.\n\n" if missing else ""
-    body += page(by_setting, bench.timed())
+    title = TASKS[asked.task][0]
+    body += page(title, by_setting, bench.timed())
     if asked.shrink == 1:
-        body += "\n\n".join(["\n\n## Seeds", *charts(by_setting)])
-        write_page("small-t5", "Simpler feed-forwards and two teachers of a nano T5", body, cells)
+        body += "\n\n".join(["\n\n## Seeds", *charts(page_name, title, by_setting)])
+        question = f"Simpler feed-forwards and two teachers of a nano T5: {title}"
+        write_page(page_name, question, body, cells)
     else:
         print(body)
 
@@ -205,11 +218,28 @@ class Bench:
             max(least, round(asked.shrink * amount))
             for amount, least in ((PRETRAINING, 4), (FINE_TUNING, 4), (ROWS, 64))
         )
+        self.is_first = asked.task == "sst2"
         self.paths = {
+            "task": asked.task,
             "novels": json.dumps(str(asked.novels.resolve())),
-            "glue": json.dumps(str(asked.glue.resolve())),
+            "glue": json.dumps(str((asked.glue if self.is_first else self.joined()).resolve())),
             "corpus": json.dumps(str(self.runs / "world" / "corpus")),
         }
+
+    def joined(self) -> Path:
+        """The task's data with validation as train, and some of test as validation."""
+        source, made = self.asked.glue / self.asked.task, self.folder / "glue"
+        splits = made / self.asked.task
+        splits.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / "validation.jsonl.gz", splits / "train.jsonl.gz")
+        with gzip.open(source / "test.jsonl.gz") as rows:
+            (splits / "validation.jsonl.gz").write_bytes(
+                gzip.compress(b"".join(islice(rows, JUDGED)), mtime=0)
+            )
+        return made
+
+    def run_name(self, setting: str, seed: int) -> str:
+        return f"{'' if self.is_first else f'{self.asked.task}_'}{setting}{seed}"
 
     @property
     def wanted(self) -> list[tuple[str, int]]:
@@ -233,7 +263,7 @@ class Bench:
 
     def measure(self, setting: str, seed: int) -> dict[str, Any]:
         began = time.perf_counter()
-        run = self.run(f"{setting}{seed}", self.recipe(setting, seed))
+        run = self.run(self.run_name(setting, seed), self.recipe(setting, seed))
         seconds = time.perf_counter() - began
         student, judged = metrics_of(run / "student"), metrics_of(run / "scores")["models"]
         cell: dict[str, Any] = {
@@ -244,7 +274,7 @@ class Bench:
             "flops": judged["student"]["flops"],
             "seconds": round(seconds, 1),
         }
-        if setting not in TAUGHT:
+        if self.is_first and setting not in TAUGHT:
             cell |= {"nll": metrics_of(run / "pretrained")["validation"]["nll"]}
             cell |= {"curve": curve(run / "pretrained")}
         if setting in FOLDED:
@@ -259,15 +289,16 @@ class Bench:
 
     def recipe(self, setting: str, seed: int) -> str:
         """One cell: pre-train, fine-tune, fold, judge."""
-        head = DATA.format(name=f"{setting}{seed}", seed=seed, rows=self.rows, **self.paths)
+        name = self.run_name(setting, seed)
+        head = DATA.format(name=name, seed=seed, rows=self.rows, **self.paths)
         models = ["student", *(["folded"] if setting in FOLDED else [])]
         return "".join(
             [
                 head,
-                "" if setting in TAUGHT else self.pretrained(setting),
+                self.pretrained(setting) if self.is_first and setting not in TAUGHT else "",
                 self.student(setting, seed),
-                FOLD if setting in FOLDED else "",
-                SCORES.format(models=json.dumps(models), speed="false"),
+                FOLD.format(task=self.asked.task) if setting in FOLDED else "",
+                SCORES.format(models=json.dumps(models), speed="false", task=self.asked.task),
             ]
         )
 
@@ -285,29 +316,37 @@ class Bench:
 
     def student(self, setting: str, seed: int) -> str:
         model, taught = '"pretrained"', ""
+        if not self.is_first or setting in TAUGHT:
+            start = "base" if setting in TAUGHT else setting
+            model = json.dumps(str(self.runs / f"{start}{seed}" / "pretrained"))
         if setting in TAUGHT:
             teacher, alpha, temperature = TAUGHT[setting]
-            model = json.dumps(str(self.runs / f"base{seed}" / "pretrained"))
+            folder = self.runs / self.run_name(teacher, 0) / "student"
             taught = (
-                f"teacher = {json.dumps(str(self.runs / f'{teacher}0' / 'student'))}\n"
+                f"teacher = {json.dumps(str(folder))}\n"
                 f'losses = [{{ kind = "cross_entropy", weight = {alpha} }}, '
                 f'{{ kind = "soft_cross_entropy", weight = {1 - alpha:.1f}, '
                 f"temperature = {temperature} }}]\n"
             )
         return STUDENT.format(
-            model=model, taught=taught, steps=self.fine_tuning, adafactor=ADAFACTOR
+            model=model,
+            taught=taught,
+            task=self.asked.task,
+            max_length=TASKS[self.asked.task][1],
+            steps=self.fine_tuning,
+            adafactor=ADAFACTOR,
         )
 
     def timed(self) -> dict[str, Any]:
         """Setting → its figures; the models of the first seed take turns."""
         models = {name: self.runs / f"{name}0" / "student" for name in OWN}
         models |= {f"{name} folded": self.runs / f"{name}0" / "folded" for name in FOLDED}
-        if not all(folder.exists() for folder in models.values()):
+        if not self.is_first or not all(folder.exists() for folder in models.values()):
             return {}
         listed = json.dumps([str(folder) for folder in models.values()])
         speed = "{ batch_sizes = [1], tokens = 64, threads = 1 }"
         text = DATA.format(name="timed", seed=0, rows=self.rows, **self.paths)
-        run = self.run("timed", text + SCORES.format(models=listed, speed=speed))
+        run = self.run("timed", text + SCORES.format(models=listed, speed=speed, task="sst2"))
         found = metrics_of(run / "scores")["models"]
         return {name: found[str(folder)] for name, folder in models.items()}
 
@@ -341,17 +380,17 @@ def runs_of(name: str, cells: Sequence[Mapping[str, Any]]) -> Runs:
         return own
     shared = ("curve", "nll")
     base = {
-        seed: {field: cell[field] for field in shared}
+        seed: {field: cell[field] for field in shared if field in cell}
         for seed, cell in runs_of("base", cells).items()
     }
     return {seed: {**base.get(seed, {}), **cell} for seed, cell in own.items()}
 
 
-def page(by_setting: Mapping[str, Runs], timed: Mapping[str, Any]) -> str:
+def page(title: str, by_setting: Mapping[str, Runs], timed: Mapping[str, Any]) -> str:
     cells = [cell for runs in by_setting.values() for cell in runs.values()]
     minutes = sum(cell["seconds"] for cell in cells) / 60
     parts = [
-        f"SST-2, 872 sentences, accuracy in percent; {minutes:.0f} minutes in all. Parameters and "
+        f"{title}, accuracy in percent; {minutes:.0f} minutes in all. Parameters and "
         "FLOPs (128 tokens read and 128 written) of a chain are those it is trained with; folded, "
         "those of `1w`. A seed failed if its pre-training loss ends far above those of the "
         "setting's other seeds; best, mean and sd are over all seeds.",
@@ -407,7 +446,7 @@ def failed_seeds(runs: Runs) -> tuple[str, ...]:
     return failed_runs(curves)
 
 
-def charts(by_setting: Mapping[str, Runs]) -> list[str]:
+def charts(page_name: str, title: str, by_setting: Mapping[str, Runs]) -> list[str]:
     """Markdown of the accuracy of every seed; and of the losses of base's seeds, as in figure 4.1
     of the report, and of those of each setting with a failed one."""
     models = {
@@ -416,15 +455,16 @@ def charts(by_setting: Mapping[str, Runs]) -> list[str]:
         for seed, cell in runs.items()
         if name in SETTINGS
     }
-    found = seed_comparisons({"scores": {"data": {"name": "SST-2"}, "models": models}})
+    found = seed_comparisons({"scores": {"data": {"name": title}, "models": models}})
     pictures = [
         "A colour for each seed, the same in all charts; tick: mean of all; dashed: failed."
     ]
-    pictures += [write_chart("small-t5-seeds", seed_picture(each).wide) for each in found]
+    pictures += [write_chart(f"{page_name}-seeds", seed_picture(each).wide) for each in found]
     for name in OWN:
         runs = by_setting.get(name, {})
         failed = failed_seeds(runs)
-        if len(runs) > 1 and (failed or name == "base"):
+        is_known = any("curve" in cell for cell in runs.values())
+        if is_known and len(runs) > 1 and (failed or name == "base"):
             label = f"Pre-training loss of {name}, {len(runs)} seeds; dashed: failed"
             curves = [loss_curve(seed, cell["curve"], failed) for seed, cell in runs.items()]
             drawn = curves_svg(curves, "loss", CURVE_SHAPES[0], label)
