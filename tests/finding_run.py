@@ -17,14 +17,6 @@ NAMES = {"TOOL": ("file", "socket", "list"), "FILM": ("good film", "bad movie", 
 WORDS = "a the is it to you and in how do i of".split()
 QUESTION = "how do you test it"
 QUOTED, TAGGED = "quoted", "tagged"
-DEPLOY_ORT = """[steps.deploy_ort]
-run = "export"
-model = "int8"
-format = "onnxruntime"
-parity = { examples = 16 }
-
-"""
-"""A head that answers for every token is of one kind for the runtime, whatever it is asked."""
 DEPLOY_FLOAT = """[steps.deploy_float]
 run = "export"
 model = "teacher"
@@ -46,11 +38,11 @@ calibration = { data = "rows", examples = 32 }
 SETTINGS = {
     QUOTED: {
         **{"objective": "question_answering", "steps": 120, "student_steps": 10, "tokens": 32},
-        **{"more": DEPLOY_ORT + QAT, "judged": ', "deploy_ort"'},
+        "more": QAT,
     },
     TAGGED: {
         **{"objective": "token_classification", "steps": 150, "student_steps": 20, "tokens": 24},
-        **{"more": DEPLOY_FLOAT, "judged": ""},
+        "more": DEPLOY_FLOAT,
     },
 }
 RECIPE = Template("""
@@ -96,9 +88,15 @@ model = "int8"
 format = "openvino"
 parity = { examples = 16 }
 
+[steps.deploy_ort]
+run = "export"
+model = "int8"
+format = "onnxruntime"
+parity = { examples = 16 }
+
 $more[steps.scores]
 run = "evaluate"
-models = ["teacher", "student", "int8", "deploy"$judged]
+models = ["teacher", "student", "int8", "deploy", "deploy_ort"]
 data = "rows"
 bootstrap = 100
 memory = false

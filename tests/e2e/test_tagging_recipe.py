@@ -36,14 +36,14 @@ def test_a_tiny_model_learns_to_mark_and_eight_bits_lose_nothing(run: Path) -> N
     models = read_json(run / "scores" / "result.json")["metrics"]["models"]
     assert models["teacher"]["span_f1"]["value"] > 0.9
     assert {models[name]["form"] for name in models} >= {"float", "simulated", "openvino"}
-    for name in ("int8", "deploy"):
+    for name in ("int8", "deploy", "deploy_ort"):
         assert models[name]["span_f1"]["value"] > 0.9
     assert set(models["teacher"]["per_class"]) == {"FILM", "TOOL"}
     low, high = models["teacher"]["span_f1"]["ci95"]
     assert 0 <= low <= models["teacher"]["span_f1"]["value"] <= high <= 1
 
 
-@pytest.mark.parametrize("step", ["deploy", "deploy_float"])
+@pytest.mark.parametrize("step", ["deploy", "deploy_ort", "deploy_float"])
 def test_an_exported_model_answers_with_characters_of_the_text(run: Path, step: str) -> None:
     model = attar.load(run / step, threads=1)
     found, nothing = model.tag([TEXT, ""])  # pyright: ignore
@@ -61,7 +61,7 @@ def test_an_exported_model_answers_with_characters_of_the_text(run: Path, step: 
 def test_a_file_of_texts_has_the_marks_of_each(run: Path, tmp_path: Path) -> None:
     source = tmp_path / "texts.txt"
     source.write_text(f"{TEXT}\nhow do i\n")
-    model = attar.load(run / "deploy", threads=1)
+    model = attar.load(run / "deploy_ort", threads=1)
     expected = [asdict(one) for one in model.tag([TEXT])[0]]  # pyright: ignore
     for end in (".jsonl", ".csv", ".parquet"):
         target = tmp_path / f"marks{end}"
@@ -85,6 +85,9 @@ def test_the_command_and_the_snippet_mark_as_attar_does(run: Path) -> None:
     answer = json.loads(forked.said("attar", "predict", run / "deploy", TEXT, "--json"))
     assert [(one["text"], one["label"]) for one in answer["entities"]] == MARKED
     places = [f"{one['start']} {one['end']}" for one in answer["entities"]]
-    alone = forked.said(run / "deploy" / "predict.py", TEXT)
-    said = [f"{place} {label} {text}" for place, (text, label) in zip(places, MARKED, strict=True)]
-    assert alone.splitlines() == said
+    for step in ("deploy", "deploy_ort"):
+        alone = forked.said(run / step / "predict.py", TEXT)
+        said = [
+            f"{place} {label} {text}" for place, (text, label) in zip(places, MARKED, strict=True)
+        ]
+        assert alone.splitlines() == said

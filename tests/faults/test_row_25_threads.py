@@ -72,7 +72,7 @@ def answers_to(model: Deployed, texts: list[str]) -> list[tuple[str, dict[str, f
 
 def test_every_thread_gets_the_answers_of_one_thread(folder: Path) -> None:
     model = Deployed(folder, threads=1)
-    asked = texts_of_all_lengths(48)
+    asked = texts_of_all_lengths(120)
     alone = [answers_to(model, [text]) for text in asked]
 
     def work(number: int) -> list[Any]:

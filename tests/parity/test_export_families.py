@@ -31,8 +31,9 @@ ENCODERS = [
     if [stack.is_causal for stack in FAMILIES[tiny.tiny_config(name).model_type].stacks] == [False]
     and name not in RUN_ELSEWHERE
 ]
-BLOCKS = {"modernbert": 2}
-"""Whose second block is of another kind: its attention is local."""
+BLOCKS = {"modernbert": 2, "mpnet": 2}
+"""ModernBERT's second block is of another kind (its attention is local); MPNet's blocks share their
+relative positions."""
 FLOAT = Parity(examples=24)
 """As a user's export is judged."""
 

@@ -33,7 +33,7 @@ from deployments import Deployments
 FORMATS = ("openvino", "onnxruntime")
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 MOST_OF_THE_ERROR = 0.5
-"""Of the quantization error: on a block or two hardly a value crosses a rounding boundary."""
+"""Of the quantization error: on two blocks hardly a value crosses a rounding boundary."""
 
 
 def opened(folder: Path, form: str) -> Runtime:
@@ -65,9 +65,9 @@ def difference(model: Path, runtime: Runtime) -> float:
 
 @pytest.fixture(scope="module")
 def migrated(deployments: Deployments, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Transform → a quantized model that was moved by it; but for os_plus, of one block."""
+    """Transform → a quantized model that was moved by it."""
     root = tmp_path_factory.mktemp("migrated")
-    source = made.fine_tuned(root / "uneven", uneven_norms=True, blocks=1)
+    source = deployments.uneven()
     found = {"os_plus": deployments.os_plus() / "model"}
     for rule in ("gamma", "auto"):
         found[rule] = made.quantized(root, source, name=rule, transform=rule) / "model"
@@ -95,13 +95,6 @@ def test_a_shifted_model_keeps_its_shortcuts(
 ) -> None:
     runtime = opened(deployments.export("os_plus", form)[0], form)
     assert difference(migrated["os_plus"], runtime) < MOST_OF_THE_ERROR
-
-
-@pytest.fixture(scope="module")
-def int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of one block."""
-    root = tmp_path_factory.mktemp("int8")
-    return made.quantized(root, made.fine_tuned(root / "float", blocks=1)) / "model"
 
 
 def with_lowest_integers_(folder: Path, bits: int) -> None:
@@ -159,10 +152,10 @@ def test_zero_points_anywhere_and_bits_of_every_site_its_own(
 
 @pytest.mark.parametrize(("form", "bits"), [("openvino", 2), ("onnxruntime", 8)])
 def test_weights_with_the_lowest_integer_of_their_bits_are_deployed(
-    int8: Path, tmp_path: Path, form: str, bits: int
+    deployments: Deployments, tmp_path: Path, form: str, bits: int
 ) -> None:
     """In ONNX Runtime unsigned, as for a CPU without int8 dot products; signed ones are above."""
-    folder = Path(shutil.copytree(int8, tmp_path / "model"))
+    folder = Path(shutil.copytree(deployments.int8() / "model", tmp_path / "model"))
     with_lowest_integers_(folder, bits)
     runtime = written(folder, tmp_path / form, form, signed=False)
     assert difference(folder, runtime) < MOST_OF_THE_ERROR

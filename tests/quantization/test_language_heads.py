@@ -87,7 +87,7 @@ def test_calibration_reads_the_template_and_the_words_in_turn(family: str, tmp_p
     assert written == [[start, *tokens(words[row % 2])[:-1]] for row in range(4)]
 
 
-@pytest.mark.parametrize("method", ["outlier_suppression", "lsq_plus"])
+@pytest.mark.parametrize("method", ["outlier_suppression", "auto", "lsq_plus"])
 def test_a_model_that_names_classes_goes_to_few_bits_and_still_answers(
     method: str, tmp_path: Path
 ) -> None:

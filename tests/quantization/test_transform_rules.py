@@ -315,5 +315,5 @@ def test_a_request_to_stop_is_heard_before_anything_is_changed(tmp_path):
     from dataclasses import replace
 
     context = replace(transforms.context(tmp_path), should_stop=lambda: True)
-    with pytest.raises(StoppedError, match="calibration has no checkpoint"):
+    with pytest.raises(StoppedError, match="looking at what can be transformed has no checkpoint"):
         TRANSFORMS["gamma"](with_outliers(), BATCHES, transforms.settings(), context)

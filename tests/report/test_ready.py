@@ -142,6 +142,17 @@ def test_where_more_texts_come_from_depends_on_the_data(
     assert how in advice
 
 
+def test_rows_held_out_of_train_are_no_advice_for_another_split(tmp_path: Path) -> None:
+    inputs = made_up_run.write_run(tmp_path)
+    metrics = made_up_run.evaluate_metrics()
+    metrics["data"]["split"] = "test"
+    inputs["scores"] = made_up_run.write_step(tmp_path / "other", "scores", "evaluate", metrics)
+    data = {"docs": {"source": "files", **FILES, "test": None, "validation_share": 0.25}}
+    content = made_up_run.recipe(gates=[OF_TEACHER | {"max_drop": 0.02}], data=data)
+    (advice,) = page_of(read_made(inputs, content), content).headline.verdict.advice
+    assert advice.endswith("Add rows to the test file of [data.docs].")
+
+
 def test_a_missed_gate_and_an_unmeasured_one_are_reasons(tmp_path: Path) -> None:
     gates = [MET, {"metric": "scores.deploy.size_mib", "at_most": 16.0}]
     verdict = headline_of(tmp_path, [*gates, {"metric": "scores.deploy.f2", "at_least": 1}]).verdict

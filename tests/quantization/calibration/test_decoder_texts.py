@@ -193,6 +193,8 @@ def test_kept_outputs_are_the_logits_at_real_tokens(root: Path) -> None:
 
 METHODS = {
     "minmax": {"method": "minmax"},
+    "percentile-6": {"method": "percentile", "weight_bits": 6, "activation_bits": 6},
+    "clipping-6": {"method": "token_wise_clipping", "weight_bits": 6, "activation_bits": 6},
     "whole-6": {"method": "outlier_suppression", "weight_bits": 6, "activation_bits": 6},
 }
 

@@ -83,7 +83,8 @@ def observe(
         place = Site(site.consumers[0].fqn, "input", "transformed", site.block, stack)
         watchers[place] = Watching(TokensAt(real, stack, stack), found[site.name].add)
     with torch.no_grad(), inserted(model, watchers):
-        for batch in real.each(batches, context, "what can be transformed"):
+        doing = "looking at what can be transformed"
+        for batch in real.each(batches, context, "what can be transformed", doing):
             final_states(model, batch)
     _check_finite(found)
     return found

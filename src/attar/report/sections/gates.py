@@ -200,15 +200,16 @@ def _for_more_texts(step: Made, recipe: Mapping[str, Any]) -> str:
     data = table(step.metrics.get("data"))
     name, split = str(data.get("name", "")), str(data.get("split", "validation"))
     settings = table(table(recipe.get("data")).get(name))
+    share, is_held_out = number(settings.get("validation_share")), split == "validation"
     how = f"Data {name!r} needs a larger {split} split"
     if (rows := number(settings.get(f"{split}_rows"))) is not None:
         how = f"Raise {split}_rows (now {rows:g}) in [data.{name}]"
-    elif (share := number(settings.get("validation_share"))) not in (None, USUAL_SHARE):
+    elif is_held_out and share not in (None, USUAL_SHARE):
         how = f"Raise validation_share (now {share:g}) in [data.{name}], which takes rows from "
         how += "train, or add rows to its file"  # a validation file would have been refused
     elif "path" in settings and split in settings:
         how = f"Add rows to the {split} file of [data.{name}]"
-        if settings[split] is None:
+        if is_held_out and settings[split] is None:
             how += f", or, if there is none, raise validation_share (now {USUAL_SHARE:g}), which "
             how += "takes rows from train"
     return f"more texts to evaluate on: four times as many halve the interval. {how}."
